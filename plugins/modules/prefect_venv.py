@@ -176,7 +176,7 @@ class Venv:
         self.uv = install_uv(
             self.params["uv_lock"], self.root, self.fetch, index_url=self.params["index_url"] or "", wheelhouse=self.params["wheelhouse"] or ""
         )
-        with tempfile.TemporaryDirectory(dir=self.module.tmpdir) as folder:
+        with tempfile.TemporaryDirectory(dir=self.root) as folder:
             self.run_uv(["venv", "--clear", "--python", self.params["python"], self.venv])
             for arguments in self.installs(folder):
                 self.run_uv(["pip", "install", "--compile-bytecode", "--python", os.path.join(self.venv, "bin", "python"), *arguments])

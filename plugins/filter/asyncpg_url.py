@@ -1,0 +1,22 @@
+# Copyright: selfhost.prefect contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.selfhost.prefect.plugins.module_utils._asyncpg_url import build_url
+
+
+def asyncpg_url(parts: dict[str, Any]) -> str:
+    if not isinstance(parts, dict) or not parts.get("name"):
+        raise AnsibleFilterError("asyncpg_url takes a dictionary with at least 'name', the database's")
+    return build_url(parts)
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"asyncpg_url": asyncpg_url}
