@@ -1,8 +1,7 @@
-# What people do in a checkout. `make` lists it; every target first sees to .venv (nothing to do when it is current).
+# What people do in a checkout. `make` lists it; what needs Python tools sees to .venv first, which takes no time when it is current.
 .DEFAULT_GOAL := help
-SHELL := /bin/bash
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
 MAKEFLAGS += --no-print-directory
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help setup demo demo-down demo-auth test lint sanity units scenarios bench docs lock clean
 
@@ -11,3 +10,40 @@ help: ## List the targets
 
 setup: ## Make .venv with Ansible, Molecule and the linters
 	@scripts/bootstrap
+
+demo: setup ## Install the whole of it in four containers on this machine
+	@scripts/demo up
+
+demo-down: setup ## Remove the demo
+	@scripts/demo down
+
+demo-auth: setup ## Show how to log in to the demo
+	@scripts/demo auth
+
+test: setup ## Run all the tests
+	@$(MAKE) --jobs=2 --output-sync=target lint units sanity
+	@scripts/scenarios
+
+lint: setup ## Check the style and the types
+	@scripts/lint
+
+sanity: setup ## Run ansible-test sanity
+	@scripts/ansible-test sanity
+
+units: setup ## Run the unit tests
+	@scripts/ansible-test units
+
+scenarios: setup ## Run the Molecule scenarios in Docker
+	@scripts/scenarios
+
+bench: setup ## Measure the server, the proxy and the playbooks
+	@scripts/bench
+
+docs: setup ## Make the reference from the code
+	@scripts/docs
+
+lock: setup ## Make the locks of Prefect and of the tools anew
+	@scripts/lock
+
+clean: ## Remove what is made here: .venv, build and the tests' output
+	@rm -rf .venv build tests/output

@@ -59,8 +59,8 @@ def pick_wheel(lock: str) -> Wheel:
     system, machine = platform.system(), platform.machine()
     prefix = {"Linux": linux, "Darwin": "macosx"}.get(system, system)
     for wheel in wheels:
-        tags = wheel.filename[: -len(".whl")].split("-")[-1].split(".")
-        if any(tag.startswith(prefix) and tag.endswith(f"_{machine}") for tag in tags):
+        # Such as manylinux_2_17_x86_64; one file may carry several tags.
+        if re.search(rf"{prefix}_\d+_\d+_{re.escape(machine)}\.", wheel.filename):
             return wheel
     raise UvError(f"The uv lock has no wheel for {prefix} on {machine}: add the line of one to the lock.")
 
