@@ -12,7 +12,7 @@ description:
   - Looks up who listens on the given TCP ports of the managed host, so that a role can refuse a port that another program holds
     before it changes anything.
   - Needs no program and no Python library on the host; it reads C(/proc).
-author: selfhost.prefect contributors (@selfhost)
+author: selfhost.prefect contributors (!UNKNOWN)
 version_added: 0.1.0
 extends_documentation_fragment:
   - selfhost.prefect._attributes
