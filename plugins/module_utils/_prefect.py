@@ -25,11 +25,28 @@ from ansible.module_utils.urls import Request
 
 USER_AGENT = "ansible selfhost.prefect"
 
-# A server that restarts is back within seconds, so four more attempts are enough.
+# A server that restarts is back within seconds.
 BACKOFF = (0.5, 1.0, 2.0, 4.0)
 RETRIED_STATUS = (429, 502, 503, 504)
 # POST requests that only read.
-READING_POST = re.compile(r"/(filter|count|paginate|get_scheduled_flow_runs)$")
+READING_POST = re.compile(r"/(filter|count|paginate)$")
+
+# Why no answer came: exception, kind, problem, remedy. The first that fits counts.
+CONNECTION_ERRORS: tuple[tuple[t.Any, str, str, str], ...] = (
+    (
+        ssl.SSLCertVerificationError,
+        "tls",
+        "the certificate of {address} is not trusted ({reason})",
+        "give its authority's PEM bundle as ca_path, or use the host name that it carries",
+    ),
+    (ssl.SSLError, "tls", "{address} does not speak TLS as it should ({reason})", "address a port without TLS with http://"),
+    (socket.gaierror, "dns", "the name in {address} cannot be resolved ({reason})", "correct the name, or the resolver of this host"),
+    (ConnectionRefusedError, "refused", "nothing listens on {address}", "start the server, or correct the address"),
+    # Two classes before Python 3.10.
+    ((TimeoutError, socket.timeout), "timeout", "{address} did not answer in time", "look for a firewall in between, or an overloaded server"),
+    ((http.client.HTTPException, ConnectionError), "connection", "{address} broke the connection off ({reason})", "address a port with TLS with https://"),
+    (BaseException, "connection", "{address} cannot be reached ({reason})", "correct the address, or the route to it"),
+)
 
 
 def prefect_argument_spec() -> dict[str, dict[str, t.Any]]:
@@ -43,61 +60,48 @@ def prefect_argument_spec() -> dict[str, dict[str, t.Any]]:
 
 
 class PrefectError(Exception):
-    """A request that failed, as one sentence to show to a person.
+    """A request that failed, as one sentence to show to a person: the problem and its remedy.
 
     kind: url, dns, refused, timeout, tls, connection (no answer), redirect, not_json, http (an answer that says no).
     detail: Prefect's own words, where it said any.
     """
 
-    def __init__(self, message: str, kind: str, status: int | None = None, detail: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, problem: str, remedy: str, kind: str, status: int | None = None, detail: str | None = None) -> None:
+        super().__init__(f"{problem}: {remedy}." if remedy else f"{problem}.")
+        self.problem = problem
+        self.remedy = remedy
         self.kind = kind
         self.status = status
         self.detail = detail
 
 
+def explain_connection_error(exc: BaseException, address: str) -> tuple[str, str, str]:
+    """Say why no answer came: (problem, remedy, kind)."""
+    if isinstance(exc, URLError) and isinstance(exc.reason, BaseException):
+        exc = exc.reason
+    words = (*(getattr(exc, name, None) for name in ("verify_message", "reason", "strerror")), str(exc), type(exc).__name__)
+    reason = str(next(filter(None, words))).rstrip(".")
+    _types, kind, problem, remedy = next(row for row in CONNECTION_ERRORS if isinstance(exc, row[0]))
+    return problem.format(address=address, reason=reason), remedy, kind
+
+
 def tls_context(ca_path: str | None) -> ssl.SSLContext:
     """Trust ca_path alone where it is given, else what the system trusts."""
     if ca_path and not os.path.isfile(ca_path):
-        raise PrefectError(f"ca_path {ca_path} is no file on this host: give the path of a PEM bundle that exists there.", "tls")
+        raise PrefectError(f"ca_path {ca_path} is no file on this host", "give the path of a PEM bundle that exists there", "tls")
     try:
         return ssl.create_default_context(cafile=ca_path or None)
-    except (ssl.SSLError, OSError) as exc:
-        raise PrefectError(f"ca_path {ca_path} cannot be read as a PEM bundle of certificates: {exc}.", "tls") from exc
-
-
-def explain_connection_error(exc: BaseException, address: str) -> tuple[str, str]:
-    """Say why no answer came: (kind, sentence without the full stop)."""
-    if isinstance(exc, URLError) and isinstance(exc.reason, BaseException):
-        exc = exc.reason
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return "tls", (
-            f"the certificate of {address} is not trusted ({exc.verify_message}): give the PEM bundle of the authority that signed it as ca_path, "
-            "or use the host name that the certificate carries"
-        )
-    if isinstance(exc, ssl.SSLError):
-        if exc.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
-            return "tls", f"{address} does not speak TLS: write http:// or use the port that does"
-        return "tls", f"TLS with {address} failed ({exc.reason or exc})"
-    if isinstance(exc, socket.gaierror):
-        return "dns", f"the name in {address} cannot be resolved ({exc.strerror or exc}): correct the name or the resolver of this host"
-    if isinstance(exc, ConnectionRefusedError):
-        return "refused", f"nothing listens on {address}: start the server or correct the address"
-    if isinstance(exc, (TimeoutError, socket.timeout)):
-        return "timeout", f"{address} did not answer in time: a firewall drops the packets, or the server is overloaded"
-    if isinstance(exc, (http.client.HTTPException, ConnectionError)):
-        return "connection", f"{address} closed the connection without an answer ({type(exc).__name__}): does it speak HTTPS where http:// is written?"
-    return "connection", f"{address} cannot be reached ({getattr(exc, 'strerror', None) or exc})"
+    except OSError as exc:
+        raise PrefectError(f"ca_path {ca_path} cannot be read ({exc})", "give the path of a PEM bundle of certificates", "tls") from exc
 
 
 class PrefectClient:
     """Requests to one Prefect API; paths are relative to api_url."""
 
-    quote = staticmethod(lambda name: quote(name, safe=""))
-
     def __init__(self, api_url: str, auth_string: str | None = None, ca_path: str | None = None, timeout: float = 30) -> None:
         self.api_url = api_url.rstrip("/")
         self.auth_string = auth_string or None
+        self.ca_path = ca_path or None
         self.timeout = timeout
         try:
             parts = urlsplit(self.api_url)
@@ -105,10 +109,11 @@ class PrefectClient:
         except (ValueError, KeyError):
             self.host = ""
         if not self.host:
-            raise PrefectError(f"api_url {api_url!r} is no URL of an API: write it like https://prefect.example.com/api.", "url")
+            raise PrefectError("api_url is no URL of an API", "write it like https://prefect.example.com/api", "url")
         if "@" in parts.netloc:
-            raise PrefectError("api_url carries a user name or password: give user:password as auth_string instead.", "url")
+            raise PrefectError("api_url carries a user name or password", "give user:password as auth_string instead", "url")
         self.tls = parts.scheme == "https"
+        self.netloc, self.base_path = parts.netloc, parts.path
         self.address = f"{parts.scheme}://{parts.netloc}"
         # Loading the system's bundle takes longer than a request: once, and only where TLS is spoken.
         self.context = tls_context(ca_path) if self.tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -124,12 +129,17 @@ class PrefectClient:
         """Make the client that a module's parameters describe."""
         return cls(params["api_url"], params["auth_string"], params["ca_path"], params["timeout"])
 
+    @staticmethod
+    def quote(name: str) -> str:
+        """Make a name fit to be a part of a path."""
+        return quote(name, safe="")
+
     def get(self, path: str, missing_ok: bool = False) -> t.Any:
         """Read; with missing_ok an object that does not exist is None."""
         return self.request("GET", path, missing_ok=missing_ok)
 
     def post(self, path: str, body: t.Any = None, repeatable: bool | None = None) -> t.Any:
-        """Create or query; repeatable says that a second identical request does no harm."""
+        """Create or query; repeatable says that the same request twice does no harm."""
         return self.request("POST", path, {} if body is None else body, repeatable=repeatable)
 
     def put(self, path: str, body: t.Any) -> t.Any:
@@ -141,23 +151,21 @@ class PrefectClient:
         return self.request("PATCH", path, body)
 
     def delete(self, path: str, missing_ok: bool = True) -> t.Any:
-        """Delete; an object that is already gone is fine."""
+        """Delete; what is gone already is fine."""
         return self.request("DELETE", path, missing_ok=missing_ok)
 
     def filter(self, path: str, body: dict[str, t.Any] | None = None) -> list[t.Any]:
         """Give all the results of a POST .../filter, page by page.
 
-        The page size is left to the server: a limit above its server.api.default_limit would be refused.
+        The page size is the server's: a limit above its server.api.default_limit would be refused.
         """
         found: list[t.Any] = []
-        while True:
-            page = self.post(path, {**(body or {}), "offset": len(found)})
+        while page := self.post(path, {**(body or {}), "offset": len(found)}):
             found += page
-            if not page:
-                return found
+        return found
 
     def request(self, method: str, path: str, body: t.Any = None, missing_ok: bool = False, repeatable: bool | None = None) -> t.Any:
-        """Send one request, again after a passing failure, and give back the JSON it answers."""
+        """Send one request, again after a passing failure, and give back the JSON of the answer."""
         if repeatable is None:
             repeatable = method != "POST" or READING_POST.search(path) is not None
         deadline = time.monotonic() + self.timeout
@@ -174,7 +182,7 @@ class PrefectClient:
                     renewed = True
                     self._renew_csrf()
                     continue
-                # A POST that may have arrived is not sent twice.
+                # What may have arrived is sent again only if it does no harm twice.
                 passing = exc.kind == "refused" or exc.status in (429, 503)
                 if repeatable:
                     passing = passing or exc.kind in ("timeout", "connection", "dns") or exc.status in RETRIED_STATUS
@@ -199,45 +207,41 @@ class PrefectClient:
                     content = exc.read()
                 except (OSError, http.client.HTTPException):
                     content = b""
-                raise self._error(method, url, exc.code, exc.headers, content) from None
+                raise self._error(f"{method} {url}", exc.code, exc.headers, content) from None
         except (OSError, http.client.HTTPException) as exc:
-            kind, text = explain_connection_error(exc, self.address)
-            raise PrefectError(f"{method} {url}: {text}.", kind) from exc
+            problem, remedy, kind = explain_connection_error(exc, self.address)
+            raise PrefectError(f"{method} {url}: {problem}", remedy, kind) from exc
         if not content:
             return None
         try:
             return json.loads(content)
         except ValueError:
-            raise PrefectError(
-                f"{method} {url}: answered HTTP {status} with {_describe(headers, content)}, not with Prefect's JSON: "
-                "api_url must be the address of the API, which ends in /api by default.",
-                "not_json",
-                status,
-            ) from None
+            problem = f"{method} {url}: answered HTTP {status} with {_describe(headers, content)}, not with Prefect's JSON"
+            raise PrefectError(problem, "set api_url to the address of the API, which ends in /api by default", "not_json", status) from None
 
-    def _error(self, method: str, url: str, status: int, headers: t.Any, content: bytes) -> PrefectError:
+    def _error(self, request: str, status: int, headers: t.Any, content: bytes) -> PrefectError:
         detail = _detail(content)
-        head = f"{method} {url}: "
+        kind, remedy = "http", ""
         if 300 <= status < 400:
-            target = headers.get("Location", "")
-            return PrefectError(
-                f"{head}redirects (HTTP {status}) to {target or 'nowhere'}: set api_url to the address that answers itself.", "redirect", status
-            )
-        if status == 401:
-            if detail is None:
-                text = f"asks for credentials (HTTP 401) by {_describe(headers, content)}, so not Prefect: switch the password of the proxy off for the API."
-            elif self.auth_string:
-                text = "Prefect refused the auth string (HTTP 401): give the server's own, user:password as in its server.api.auth_string, as auth_string."
-            else:
-                text = "Prefect asks for its auth string (HTTP 401) and none was given: give the server's own, user:password, as auth_string."
+            kind, problem = "redirect", f"redirects (HTTP {status}) to {headers.get('Location') or 'nowhere'}"
+            remedy = "set api_url to the address that answers itself"
         elif detail is None:
-            text = f"answered HTTP {status} with {_describe(headers, content)}, not with Prefect's JSON: "
-            text += "the proxy in front does not reach the server." if status in (502, 503, 504) else "a proxy in front, or not Prefect's API."
+            problem = f"answered HTTP {status} with {_describe(headers, content)}, not with Prefect's JSON"
+            remedy = {
+                401: "a proxy in front asks for a password of its own, switch that off for the API",
+                502: "the proxy in front does not reach the server, start the server or correct the proxy's upstream",
+                503: "the proxy in front does not reach the server, start the server or correct the proxy's upstream",
+                504: "the server does not answer the proxy in front in time, look at its load and its database",
+            }.get(status, "correct api_url, or the proxy in front of it")
+        elif status == 401:
+            problem = "Prefect refused the auth string (HTTP 401)" if self.auth_string else "Prefect asks for an auth string (HTTP 401)"
+            remedy = "give the server's own, user:password as in its server.api.auth_string, as auth_string"
         elif status == 404 and detail == "Not Found":
-            text = "there is no such route (HTTP 404): api_url must end in /api, or this version of Prefect is too old for it."
+            problem = "there is no such route (HTTP 404)"
+            remedy = "let api_url end in /api, or upgrade a Prefect that is too old to have this"
         else:
-            text = f"HTTP {status}: {detail}" + ("" if detail.endswith((".", "!", "?")) else ".")
-        return PrefectError(head + text, "http", status, detail)
+            problem = f"HTTP {status}: {detail.rstrip('.')}"
+        return PrefectError(f"{request}: {problem}", remedy, kind, status, detail)
 
 
 def _detail(content: bytes) -> str | None:
@@ -250,21 +254,18 @@ def _detail(content: bytes) -> str | None:
         return None
     for key in ("exception_detail", "detail"):
         if isinstance(answer.get(key), list):
-            fields = [
+            fields = (
                 ".".join(str(part) for part in item.get("loc", ()) if part != "body") + ": " + str(item.get("msg", "invalid"))
                 for item in answer[key]
                 if isinstance(item, dict)
-            ]
+            )
             return "; ".join(fields) or "invalid request"
-    for key in ("detail", "exception_message"):
-        if answer.get(key):
-            return str(answer[key])
-    return None
+    return next((str(answer[key]) for key in ("detail", "exception_message") if answer.get(key)), None)
 
 
 def _describe(headers: t.Any, content: bytes) -> str:
     """Name what answered in place of Prefect."""
     title = re.search(rb"<title[^>]*>([^<]{1,80})", content, re.IGNORECASE)
-    kind = "a web page" if b"<html" in content[:1000].lower() else "something else" if content else "nothing"
-    server = headers.get("Server")
-    return kind + (f" ({title.group(1).decode(errors='replace').strip()})" if title else "") + (f" of {server}" if server else "")
+    what = "a web page" if b"<html" in content[:1000].lower() else "something else" if content else "nothing"
+    server = (headers.get("Server") or "").strip()
+    return what + (f" ({title.group(1).decode(errors='replace').strip()})" if title else "") + (f" of {server}" if server else "")
