@@ -1,0 +1,190 @@
+# Copyright: selfhost.prefect contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Real little servers for what talks HTTP, and a way to run a module's main()."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import json
+import socketserver
+import ssl
+import threading
+import typing as t
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+class FakeApi:
+    """An HTTP server that answers as `routes` says, and remembers what it was asked.
+
+    routes: {"GET /api/x": answer}; an answer is (status, JSON or str or bytes, headers), a list of such to give one after the other,
+    or a function of the request that makes one. A query string does not count.
+    """
+
+    def __init__(self) -> None:
+        self.routes: dict[str, t.Any] = {}
+        self.requests: list[dict[str, t.Any]] = []
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            server_version = "fake"
+            sys_version = ""
+
+            def answer(self) -> None:
+                api.answer(self)
+
+            def log_message(self, *_args: object) -> None:
+                pass
+
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+            setattr(Handler, f"do_{method}", Handler.answer)
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_args: object) -> None:
+                pass
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}/api"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        path, _mark, query = handler.path.partition("?")
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        request = {"method": handler.command, "path": path, "query": query, "headers": handler.headers, "body": json.loads(body) if body else None}
+        self.requests.append(request)
+        answer = self.routes.get(f"{handler.command} {path}", (404, {"detail": "Not Found"}))
+        if isinstance(answer, list):
+            answer = answer.pop(0) if len(answer) > 1 else answer[0]
+        if callable(answer):
+            answer = answer(request)
+        status, content, *headers = answer
+        data = content if isinstance(content, bytes) else content.encode() if isinstance(content, str) else json.dumps(content).encode()
+        handler.send_response(status)
+        for name, value in (headers[0] if headers else {}).items():
+            handler.send_header(name, value)
+        if status != 204:
+            handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        if status != 204:
+            handler.wfile.write(data)
+
+    def asked(self) -> list[str]:
+        return [f"{request['method']} {request['path']}" for request in self.requests]
+
+
+class RawServer:
+    """A TCP server that gives each connection to a function."""
+
+    def __init__(self, serve: t.Callable[[t.Any], None], context: ssl.SSLContext | None = None) -> None:
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                serve(context.wrap_socket(self.request, server_side=True) if context else self.request)
+
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+            allow_reuse_address = True
+
+            def handle_error(self, *_args: object) -> None:
+                pass
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+
+@pytest.fixture
+def fake_api() -> t.Iterator[FakeApi]:
+    api = FakeApi()
+    yield api
+    api.server.shutdown()
+    api.server.server_close()
+
+
+@pytest.fixture
+def raw_server() -> t.Iterator[t.Callable[..., RawServer]]:
+    servers: list[RawServer] = []
+
+    def start(serve: t.Callable[[t.Any], None], context: ssl.SSLContext | None = None) -> RawServer:
+        servers.append(RawServer(serve, context))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.server.shutdown()
+        server.server.server_close()
+
+
+class Certificate(t.NamedTuple):
+    """A self-signed certificate for 127.0.0.1 and the context of a server that shows it."""
+
+    path: str
+    context: ssl.SSLContext
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "unit test")])
+    now = dt.datetime.now(dt.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=10, hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "server.crt"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key_path = folder / "server.key"
+    key_path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, key_path)
+    return Certificate(str(path), context)
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """No waiting: time passes by itself, and each pause is noted."""
+    noted: list[float] = []
+    clock = [1000.0]
+
+    def sleep(seconds: float) -> None:
+        noted.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    return noted
+
+
+@pytest.fixture
+def run_module(capsys: pytest.CaptureFixture[str]) -> t.Callable[..., dict[str, t.Any]]:
+    """Run a module's main() with arguments and give what it prints."""
+
+    def run(main: t.Callable[[], None], check_mode: bool = False, **arguments: t.Any) -> dict[str, t.Any]:
+        with patch_module_args({**arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
+            main()
+        output = capsys.readouterr().out
+        result: dict[str, t.Any] = json.loads(output)
+        result["_output"] = output
+        return result
+
+    return run
