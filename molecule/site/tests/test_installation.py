@@ -31,7 +31,7 @@ def test_a_run_with_all_its_output_shows_no_secret(auth_string):
     run = play("site.yml", "-vvv", "--diff")
     assert run.returncode == 0, run.stdout + run.stderr
     output = run.stdout + run.stderr
-    assert "Write prefect.toml" in output
+    assert "Service | Write the unit" in output
     assert auth_string.partition(":")[2] not in output
     assert "made-up p@ss" not in output
     assert "made-up%20p%40ss" not in output

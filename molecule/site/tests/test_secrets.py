@@ -26,6 +26,6 @@ def secrets(host):
     ],
 )
 def test_nothing_shows_a_secret(host, secrets, command):
-    output = host.run(f"{command} 2>/dev/null | tr '\\000' ' '").stdout
+    output = host.run(f"{command} 2>/dev/null | tr --complement '[:print:]' ' '").stdout
     assert output or "/tmp" in command
     assert [secret for secret in secrets if secret in output] == []
