@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.selfhost.prefect.plugins.module_utils._systemd import environment_file
+from ansible_collections.selfhost.prefect.plugins.module_utils._systemd import EnvironmentFileError, environment_file
 
 
 def to_systemd_environment(variables: dict[str, Any]) -> str:
@@ -16,7 +16,7 @@ def to_systemd_environment(variables: dict[str, Any]) -> str:
         raise AnsibleFilterError("to_systemd_environment takes a dictionary of variables")
     try:
         return environment_file(variables)
-    except ValueError as error:
+    except EnvironmentFileError as error:
         raise AnsibleFilterError(str(error)) from error
 
 

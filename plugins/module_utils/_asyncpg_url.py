@@ -13,13 +13,11 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
 DRIVER = "postgresql+asyncpg"
-# What asyncpg.connect() takes from a URL's query and understands as text. Of `ssl` it knows these values:
+# What asyncpg takes from a URL's query as text, both from SQLAlchemy and from the connection that Prefect listens on:
 # https://magicstack.github.io/asyncpg/current/api/index.html#asyncpg.connection.connect
-QUERY = ("gsslib", "host", "krbsrvname", "passfile", "port", "prepared_statement_cache_size", "ssl", "target_session_attrs")
+QUERY = ("gsslib", "host", "krbsrvname", "passfile", "port", "ssl", "target_session_attrs")
 SSL = ("allow", "disable", "prefer", "require", "verify-ca", "verify-full")
 
-# No part of a URL, only the password may hold anything (percent-encoded), and so it is never quoted in a fault.
-_NETLOC = re.compile(r"(?:(?P<userinfo>[^@]*)@)?(?:(?P<bracketed>\[[^\]]*\])|(?P<host>[^:]*))?(?::(?P<port>.*))?")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -56,10 +54,26 @@ def parse_url(url: str) -> dict[str, Any]:
         raise AsyncpgUrlError(f"it has no '://': write {DRIVER}://user:password@host:5432/name")
     if scheme != DRIVER:
         raise AsyncpgUrlError(f"its driver is '{scheme}': Prefect's server speaks to PostgreSQL by asyncpg only, write {DRIVER}://…")
-    if re.search(r"[^\x21-\x7e]", rest):
-        raise AsyncpgUrlError("it holds a space or a character outside ASCII: percent-encode it (a space is %20)")
     address, dummy, arguments = rest.partition("?")
     netloc, dummy, name = address.partition("/")
+    _refuse_unencoded(rest, netloc, name, arguments)
+
+    login, dummy, place = netloc.rpartition("@")
+    user, dummy, password = login.partition(":")
+    host, port = _parse_place(place)
+    if port and not (port.isdigit() and 1 <= int(port) <= 65535):
+        raise AsyncpgUrlError("its port is no number from 1 to 65535" + ("" if login else ", or a '/' in its password is not percent-encoded: write %2F"))
+    if not name:
+        raise AsyncpgUrlError("it names no database: write …/name at its end, such as …:5432/prefect")
+    query = _parse_query(arguments)
+    if not host and "host" not in query:
+        raise AsyncpgUrlError("it names no host: write …@host:5432/name, or …@/name?host=/var/run/postgresql for a Unix socket")
+    return {"host": host, "port": int(port) if port else None, "user": unquote(user), "password": unquote(password), "name": unquote(name), "query": query}
+
+
+def _refuse_unencoded(rest: str, netloc: str, name: str, arguments: str) -> None:
+    if re.search(r"[^\x21-\x7e]", rest):
+        raise AsyncpgUrlError("it holds a space or a character outside ASCII: percent-encode it (a space is %20)")
     if "@" in name or "@" in arguments or netloc.count("@") > 1:
         raise AsyncpgUrlError("its user or password holds an '@', '/' or '?' that is not percent-encoded: write %40, %2F, %3F")
     if "#" in rest:
@@ -67,38 +81,35 @@ def parse_url(url: str) -> dict[str, Any]:
     if _BAD_PERCENT.search(rest):
         raise AsyncpgUrlError("it holds a '%' that starts no percent-encoded character: write a percent sign as %25")
 
-    found = _NETLOC.fullmatch(netloc)
-    host = (found["bracketed"] or found["host"] or "") if found else ""
-    port = (found["port"] or "") if found else ""
-    if not found or (not found["bracketed"] and port.count(":")):
+
+def _parse_place(place: str) -> tuple[str, str]:
+    """Host and port, as text."""
+    if place.startswith("["):
+        host, bracket, rest = place[1:].partition("]")
+        colon, port = rest[:1], rest[1:]
+        well = bracket and colon in ("", ":")
+    else:
+        host, dummy, port = place.partition(":")
+        well = ":" not in port
+    if not well:
         raise AsyncpgUrlError("its host is an IPv6 address without brackets: write [2001:db8::1]:5432")
-    if port and not (port.isdigit() and 1 <= int(port) <= 65535):
-        raise AsyncpgUrlError("its port is no number from 1 to 65535" + (", or its password holds a ':' or '/' that is not percent-encoded" if not found["userinfo"] else ""))
-    if not name:
-        raise AsyncpgUrlError("it names no database: write …/name at its end, such as …:5432/prefect")
-
-    user, dummy, password = (found["userinfo"] or "").partition(":")
-    return {
-        "host": unquote(host.strip("[]")),
-        "port": int(port) if port else None,
-        "user": unquote(user),
-        "password": unquote(password),
-        "name": unquote(name),
-        "query": _parse_query(arguments, host),
-    }
+    if "%" in host:
+        raise AsyncpgUrlError("its host is percent-encoded, which nothing decodes: write it as it is, and the folder of a Unix socket as …@/name?host=/folder")
+    return host, port
 
 
-def _parse_query(arguments: str, host: str) -> dict[str, str]:
-    query = dict(parse_qsl(arguments, keep_blank_values=True))
-    for key, value in query.items():
+def _parse_query(arguments: str) -> dict[str, str]:
+    query: dict[str, str] = {}
+    for key, value in parse_qsl(arguments, keep_blank_values=True):
         if key == "sslmode":
             raise AsyncpgUrlError("asyncpg knows no sslmode=: write ?ssl=require, or give a certificate authority in prefect_server_database_tls_ca_file")
         if key not in QUERY:
             raise AsyncpgUrlError(f"asyncpg takes no '{key}' from a URL, only {', '.join(QUERY)}")
         if key == "ssl" and value not in SSL:
             raise AsyncpgUrlError(f"ssl={value} is unknown to asyncpg: write one of {', '.join(SSL)}")
-    if not host and "host" not in query:
-        raise AsyncpgUrlError("it names no host: write …@host:5432/name, or …@/name?host=/var/run/postgresql for a Unix socket")
+        if key in query:
+            raise AsyncpgUrlError(f"it says {key}= twice: write several hosts as host=one,two&port=5432,5432, anything else once")
+        query[key] = value
     return query
 
 
@@ -106,5 +117,5 @@ def mask_url(url: str, mask: str = "***") -> str:
     """The URL with something else in the password's place."""
     scheme, separator, rest = url.partition("://")
     login, at, address = rest.rpartition("@")
-    user, colon, dummy = login.partition(":")
-    return f"{scheme}{separator}{user}{colon}{mask if colon else ''}{at}{address}"
+    user, colon, password = login.partition(":")
+    return f"{scheme}{separator}{user}{colon}{mask if password else ''}{at}{address}"

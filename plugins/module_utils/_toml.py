@@ -16,10 +16,14 @@ from typing import Any
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
+class TomlError(ValueError):
+    """Says what TOML cannot say."""
+
+
 def dumps(data: dict[str, Any]) -> str:
     """The TOML of a dictionary: its plain values first, then a table for each dictionary in it, in the order given.
 
-    :raises ValueError: for what TOML cannot say: an empty value, a key that is no text, a type it does not have.
+    :raises TomlError: for what TOML cannot say: an empty value, a key that is no text, a type it does not have.
     """
     return "\n".join(_table(data, ()))
 
@@ -38,7 +42,7 @@ def _table(table: dict[str, Any], path: tuple[str, ...]) -> list[str]:
 
 def _key(key: Any) -> str:
     if not isinstance(key, str):
-        raise ValueError(f"the key {key!r} is no text")
+        raise TomlError(f"the key {key!r} is no text")
     return key if _BARE_KEY.fullmatch(key) else _string(key)
 
 
@@ -55,7 +59,7 @@ def _value(value: Any, path: tuple[str, ...]) -> str:
         return f"[{', '.join(_value(item, path) for item in value)}]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_key(key)} = {_value(item, (*path, key))}" for key, item in value.items()) + "}"
-    raise ValueError(f"{'.'.join(map(str, path))} is {value!r}, which TOML cannot say")
+    raise TomlError(f"{'.'.join(map(str, path))} is {value!r}, which TOML cannot say")
 
 
 def _string(text: str) -> str:

@@ -14,7 +14,7 @@ description:
   - Writes settings as C(prefect.toml), in one step and with a diff.
   - Before the file is replaced, the settings are checked against the settings model of the installed Prefect, because Prefect itself ignores
     keys that it does not know, without a word. A key that does not exist, a value of a wrong type and one out of range are errors.
-author: selfhost.prefect contributors
+author: selfhost.prefect contributors (!UNKNOWN)
 extends_documentation_fragment:
   - ansible.builtin.files
   - selfhost.prefect._attributes
@@ -36,10 +36,9 @@ options:
     required: true
   python:
     description:
-      - Interpreter of the environment that Prefect is installed in.
-      - In check mode it may be missing, as on a host that nothing was installed on so far; the settings are not checked then.
+      - Interpreter of the environment that Prefect is installed in. Left out, the settings are not checked.
+      - In check mode it may be missing, as on a host that nothing was installed on so far; the settings are not checked then either.
     type: path
-    required: true
 """
 
 EXAMPLES = r"""
@@ -55,6 +54,14 @@ EXAMPLES = r"""
     owner: root
     group: prefect
     mode: "0640"
+
+- name: Only ask whether the installed Prefect takes the settings
+  selfhost.prefect.prefect_toml:
+    path: /etc/prefect/server/prefect.toml
+    python: /opt/prefect/current/bin/python
+    settings: "{{ settings }}"
+  check_mode: true
+  changed_when: false
 """
 
 RETURN = r"""
@@ -62,8 +69,12 @@ path:
   description: The file.
   returned: success
   type: str
+up_to_date:
+  description: Whether the file held these settings before, with these attributes.
+  returned: success
+  type: bool
 checked:
-  description: Whether the settings were checked by the installed Prefect, which happens whenever the file is going to change.
+  description: Whether the settings were checked by the installed Prefect, which happens when the file is going to change.
   returned: success
   type: bool
 faults:
@@ -84,50 +95,54 @@ from ansible_collections.selfhost.prefect.plugins.module_utils import _toml
 HEADER = "# Ansible managed\n\n"
 # Run by the interpreter of the installed Prefect: reads the settings as JSON, prints the faults as JSON.
 CHECK = r"""
-import difflib, json, sys, typing
-from pydantic import BaseModel, TypeAdapter, ValidationError
+import difflib, importlib.util, json, re, sys, typing
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from prefect.settings.models.root import Settings
 
-def models(annotation):
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for part in typing.get_args(annotation) if (model := models(part))), None)
+# A URL may stand there as long as its password does not.
+PUBLIC_URL = re.compile(r"[^:]*://([^:@]*(:[$][{]\w+[}])?@)?[^@]*")
+
+def parts(annotation):
+    yield annotation
+    for part in typing.get_args(annotation):
+        yield from parts(part)
+
+def table(field):
+    return next((part for part in parts(field.annotation) if isinstance(part, type) and issubclass(part, BaseModel)), None)
 
 def keys(model, path=""):
     for name, field in model.model_fields.items():
-        inner = models(field.annotation)
         yield path + name
-        if inner:
-            yield from keys(inner, path + name + ".")
+        if table(field):
+            yield from keys(table(field), path + name + ".")
 
 def check(model, settings, path=""):
     for name, value in settings.items():
         key, field = path + name, model.model_fields.get(name)
         if field is None:
-            # The tables of integrations (prefect-redis' is [redis]) are their own models'.
-            if path or not installed("prefect_" + name):
-                near = difflib.get_close_matches(key, known, 1, 0.5) or [k for k in known if k.endswith("." + name)][:1]
-                nor = "" if path else f", and no prefect-{name} is installed that could have it"
-                yield f"{key} is no setting of this Prefect{nor}" + (f"; did you mean {near[0]}?" if near else "")
-            continue
-        inner = models(field.annotation)
-        if inner and isinstance(value, dict):
-            yield from check(inner, value, key + ".")
-            continue
-        if inner:
+            yield from check_unknown(key)
+        elif table(field) and isinstance(value, dict):
+            yield from check(table(field), value, key + ".")
+        elif table(field):
             yield f"{key} is a table of settings, not {json.dumps(value)}"
-            continue
-        try:
-            TypeAdapter(typing.Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation).validate_python(value)
-        except ValidationError as error:
-            wrong = error.errors()[0]
-            yield f"{key} is {json.dumps(value)}: {wrong['msg']}"
+        elif SecretStr in parts(field.annotation) and not (name == "connection_url" and PUBLIC_URL.fullmatch(str(value))):
+            yield f"{key} is a secret, which does not belong here: give it by the environment variable PREFECT_{key.upper().replace('.', '_')}"
+        else:
+            try:
+                TypeAdapter(typing.Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation).validate_python(value)
+            except ValidationError as error:
+                yield f"{key} is {json.dumps(value)}: {error.errors()[0]['msg']}"
 
-def installed(package):
-    import importlib.util
-    return importlib.util.find_spec(package) is not None
+def check_unknown(key):
+    # The tables of integrations (prefect-redis' is [redis]) are their own models'.
+    first = key.partition(".")[0]
+    if first == key and importlib.util.find_spec("prefect_" + key):
+        return
+    known = list(keys(Settings))
+    near = [k for k in known if k.endswith("." + key.rpartition(".")[2])] + difflib.get_close_matches(key, known, 1, 0.5)
+    nor = f", and no prefect-{key} is installed that could have it" if first == key else ""
+    yield f"{key} is no setting of this Prefect{nor}" + (f"; did you mean {near[0]}?" if near else "")
 
-known = list(keys(Settings))
 settings = json.load(sys.stdin)
 faults = list(check(Settings, settings))
 if not faults:
@@ -152,31 +167,39 @@ def faults(module: AnsibleModule) -> list[str]:
     return found
 
 
-def read(path: str) -> str:
+def read(path: str) -> str | None:
     try:
         with open(path, encoding="utf-8") as stream:
             return stream.read()
     except FileNotFoundError:
-        return ""
+        return None
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
-    path = module.params["path"]
+    path, python = module.params["path"], module.params["python"]
     before, after = read(path), HEADER + _toml.dumps(module.params["settings"])
-    changed = before != after or not os.path.exists(path)
+    changed = before != after
 
-    checked = changed and not (module.check_mode and not os.path.exists(module.params["python"]))
+    checked = changed and bool(python) and not (module.check_mode and not os.path.exists(python))
     if checked and (wrong := faults(module)):
         module.fail_json(msg=f"{path} was not written, for its settings are wrong:\n" + "\n".join(f"- {fault}" for fault in wrong), faults=wrong)
 
     if changed and not module.check_mode:
+        if not os.path.isdir(os.path.dirname(path)):
+            module.fail_json(msg=f"{path} was not written, for its folder does not exist: make it first.")
         handle, temporary = tempfile.mkstemp(dir=module.tmpdir)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(after)
         module.atomic_move(temporary, path)
     if os.path.exists(path):
         changed = module.set_fs_attributes_if_different(module.load_file_common_arguments(module.params), changed)
-    return {"changed": changed, "path": path, "checked": checked, "diff": {"before": before, "after": after, "before_header": path, "after_header": path}}
+    return {
+        "changed": changed,
+        "path": path,
+        "up_to_date": not changed,
+        "checked": checked,
+        "diff": {"before": before or "", "after": after, "before_header": path, "after_header": path},
+    }
 
 
 def main() -> None:
@@ -184,14 +207,14 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "settings": {"type": "dict", "required": True},
-            "python": {"type": "path", "required": True},
+            "python": {"type": "path"},
         },
         add_file_common_args=True,
         supports_check_mode=True,
     )
     try:
         module.exit_json(**run(module))
-    except ValueError as error:
+    except _toml.TomlError as error:
         module.fail_json(msg=f"{module.params['path']} was not written: {error}")
     except OSError as error:
         module.fail_json(msg=f"{module.params['path']} could not be written: {error}")

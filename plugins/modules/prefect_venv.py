@@ -13,7 +13,7 @@ version_added: 0.1.0
 description:
   - Builds C(PATH/VERSION-HASH), where the hash stands for everything that decides what is in it. The same wish is the same folder,
     a changed wish is a new folder beside the old one, and so what runs is never touched.
-  - With O(link), a symbolic link is switched to it in one step, and environments that no link names are pruned.
+  - With O(link), a symbolic link is switched to it in one step, and older environments that no link names are pruned.
   - Packages are installed by C(uv), which the module brings along as a pinned wheel whose hash is checked.
 author: selfhost.prefect contributors
 extends_documentation_fragment:
@@ -42,7 +42,7 @@ options:
     description:
       - Text of a lock that holds more than is installed. Of it come the versions and the hashes; what is installed is Prefect, its O(extras),
         and C(uvloop) and C(httptools) where the lock holds them.
-      - Nothing that the lock does not hold with a hash is installed, O(packages) excepted.
+      - Nothing that the lock does not hold with a hash is installed, and nothing is built from source, O(packages) excepted.
     type: str
   requirements:
     description:
@@ -63,7 +63,7 @@ options:
     elements: str
     default: []
   python:
-    description: Interpreter that the environment is made for.
+    description: Interpreter that the environment is made for. When the link that it mostly is comes to name another one, a new environment is made.
     type: path
     default: /usr/bin/python3
   index_url:
@@ -76,14 +76,16 @@ options:
     description: PEM file with the authorities that the index's certificate is checked against. By default the system's.
     type: path
   free_bytes:
-    description: Refuse to build with less free space than this, in bytes.
+    description: With less free space than this, in bytes, nothing is built.
     type: int
     default: 1073741824
   link:
     description: Name of a symbolic link in O(path) to switch to the environment, such as V(current). Without it the environment is only built.
     type: str
   keep:
-    description: How many environments to keep, those that a link names included. Only used with O(link).
+    description:
+      - How many environments to keep for each link, the one that it names included. The others are what a rollback goes back to.
+      - With V(1), the former one is gone before what runs on it has been restarted.
     type: int
     default: 2
 """
@@ -106,23 +108,26 @@ venv:
   type: str
   sample: /opt/prefect/3.8.8-2b7a1f90c4
 pruned:
-  description: Paths of the environments that were removed.
+  description: Paths of the environments that were removed. Without O(link), none is.
   returned: always
   type: list
   elements: str
 """
 
+import fcntl
 import hashlib
+import http.client
 import json
 import os
 import re
 import shutil
 import tempfile
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
+from ansible.module_utils import urls
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.urls import open_url
-from ansible_collections.selfhost.prefect.plugins.module_utils._uv import UvError, install_uv, pick_wheel, uv_path
+from ansible_collections.selfhost.prefect.plugins.module_utils._uv import UvError, install_uv
 
 SYSTEM_CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 # Written last, so that a folder without it is an installation that was interrupted.
@@ -138,50 +143,86 @@ class Venv:
         self.module = module
         self.params: dict[str, Any] = module.params
         self.root: str = module.params["path"]
-        self.venv = os.path.join(self.root, f"{module.params['version']}-{self.digest()}")
-        self.uv = ""
+        self.name = f"{module.params['version']}-{self.digest()}"
+        self.path = os.path.join(self.root, self.name)
+        # Of uv and for uv: everything in it can be fetched again.
+        self.cache = os.path.join(self.root, ".cache")
 
     def digest(self) -> str:
-        decisive = [self.params[key] for key in ("constraints", "requirements", "exclude_newer", "python")]
+        decisive = [self.params[key] for key in ("constraints", "requirements", "exclude_newer")]
         decisive += [sorted(self.params[key]) for key in ("extras", "packages")]
+        # With its links followed, because an upgrade of the distribution leaves an environment behind that no longer works.
+        decisive.append(os.path.realpath(self.params["python"]))
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:10]
 
-    def is_complete(self) -> bool:
-        return os.path.exists(os.path.join(self.venv, COMPLETE))
+    def is_complete(self, name: str) -> bool:
+        return os.path.exists(os.path.join(self.root, name, COMPLETE))
 
-    # What is there, as a diff shows it.
+    # What is there.
+
+    def folders(self) -> list[str]:
+        """Names of the environments, finished or not."""
+        return [name for name in os.listdir(self.root) if VENV_NAME.fullmatch(name)] if os.path.isdir(self.root) else []
 
     def environments(self) -> list[str]:
         """Names of the finished environments, the youngest first."""
-        try:
-            names = [name for name in os.listdir(self.root) if VENV_NAME.fullmatch(name)]
-        except FileNotFoundError:
-            return []
-        found = [(os.path.getmtime(mark), name) for name in names if os.path.exists(mark := os.path.join(self.root, name, COMPLETE))]
-        return [name for dummy, name in sorted(found, reverse=True)]
+        found = [name for name in self.folders() if self.is_complete(name)]
+        return sorted(found, key=lambda name: os.path.getmtime(os.path.join(self.root, name, COMPLETE)), reverse=True)
 
     def links(self) -> dict[str, str]:
         """Name of each link in the folder -> name of what it points to."""
-        try:
-            entries = list(os.scandir(self.root))
-        except FileNotFoundError:
-            return {}
+        entries = list(os.scandir(self.root)) if os.path.isdir(self.root) else []
         return {entry.name: os.path.basename(os.readlink(entry.path)) for entry in entries if entry.is_symlink()}
+
+    def superfluous(self, environments: list[str], links: dict[str, str], former: str | None) -> list[str]:
+        """Names of what to prune: of the finished environments those that no link names beyond what is kept, and the interrupted ones."""
+        linked = set(links.values()) & set(environments)
+        spare = sorted((name for name in environments if name not in linked), key=lambda name: name != former)
+        interrupted = [name for name in self.folders() if name not in environments]
+        return spare[(self.params["keep"] - 1) * len(linked) :] + interrupted
 
     # Building.
 
-    def build(self) -> None:
-        self.check_disk()
+    def lock(self) -> None:
+        """Wait until no other run is at work here. The lock is gone with the process."""
         os.makedirs(self.root, mode=0o755, exist_ok=True)
-        self.uv = install_uv(
-            self.params["uv_lock"], self.root, self.fetch, index_url=self.params["index_url"] or "", wheelhouse=self.params["wheelhouse"] or ""
-        )
-        with tempfile.TemporaryDirectory(dir=self.root) as folder:
-            self.run_uv(["venv", "--clear", "--python", self.params["python"], self.venv])
-            for arguments in self.installs(folder):
-                self.run_uv(["pip", "install", "--compile-bytecode", "--python", os.path.join(self.venv, "bin", "python"), *arguments])
-        with open(os.path.join(self.venv, COMPLETE), "w", encoding="utf-8"):
-            pass
+        fcntl.flock(os.open(self.root, os.O_RDONLY), fcntl.LOCK_EX)
+
+    def check_disk(self) -> None:
+        folder = self.root
+        while not os.path.exists(folder):
+            folder = os.path.dirname(folder)
+        free = shutil.disk_usage(folder).free
+        if free < self.params["free_bytes"]:
+            self.fail(
+                f"{self.root} has {free >> 20} MiB of free space, and an installation of Prefect wants {self.params['free_bytes'] >> 20} MiB: "
+                "free some, or choose a folder on a larger disk."
+            )
+
+    def build(self) -> None:
+        bundle = self.params["ca_bundle"]
+        if bundle and not os.path.isfile(bundle):
+            self.fail(f"ca_bundle is {bundle}, which is no file on this host: bring the PEM bundle there first.")
+        # A version that is new here shares little with what was cached for another, which would stay for ever.
+        if not any(name.startswith(f"{self.params['version']}-") for name in self.environments()):
+            shutil.rmtree(self.cache, ignore_errors=True)
+        # Closed, because uv makes lock files in it that everybody may write.
+        os.makedirs(self.cache, mode=0o700, exist_ok=True)
+        uv = install_uv(self.params["uv_lock"], self.cache, self.fetch, index_url=self.params["index_url"] or "", wheelhouse=self.params["wheelhouse"] or "")
+        try:
+            with tempfile.TemporaryDirectory(dir=self.cache) as folder:
+                self.run_uv([uv, "venv", "--clear", "--no-project", "--python", self.params["python"], self.path])
+                source = ["--no-index", "--find-links", self.params["wheelhouse"]] if self.params["wheelhouse"] else []
+                for arguments in self.installs(folder):
+                    self.run_uv([uv, "pip", "install", "--compile-bytecode", "--python", os.path.join(self.path, "bin", "python"), *source, *arguments])
+            # uv makes it so that everybody may write.
+            os.unlink(os.path.join(self.path, ".lock"))
+            with open(os.path.join(self.path, COMPLETE), "w", encoding="utf-8"):
+                pass
+        except BaseException:
+            # Half an environment is of no use, and takes space that may be what it failed for.
+            self.remove(self.name)
+            raise
 
     def installs(self, folder: str) -> list[list[str]]:
         """The arguments of each `uv pip install` that the wish comes down to."""
@@ -194,15 +235,17 @@ class Venv:
         if self.params["requirements"] is not None:
             calls = [[*hashes, "--requirements", lock_file]]
         else:
-            beside = [pin for name in UVICORN_ACCELERATORS if (pin := pinned(lock, name))]
-            calls = [[*hashes, "--constraints", lock_file, f"prefect{extras}=={version}", *beside]]
+            beside = [pin for name in UVICORN_ACCELERATORS if (pin := pinned(lock, name) if lock else name)]
+            # The locks have a wheel for everything, and to build one would be to run code whose own requirements have no hashes.
+            no_build = ["--no-build"] if lock else []
+            calls = [[*hashes, *no_build, "--constraints", lock_file, f"prefect{extras}=={version}", *beside]]
         if self.params["packages"]:
             calls.append(["--constraints", lock_file, f"prefect{extras}=={version}", *self.params["packages"]])
         return calls
 
-    def run_uv(self, arguments: list[str]) -> None:
+    def run_uv(self, command: list[str]) -> None:
         environment = {
-            "UV_CACHE_DIR": os.path.join(self.root, ".cache"),
+            "UV_CACHE_DIR": self.cache,
             "UV_NO_CONFIG": "1",
             "UV_NO_PROGRESS": "1",
             "UV_PYTHON_DOWNLOADS": "never",
@@ -212,29 +255,23 @@ class Venv:
             environment["UV_DEFAULT_INDEX"] = self.params["index_url"]
         if self.params["exclude_newer"]:
             environment["UV_EXCLUDE_NEWER"] = self.params["exclude_newer"]
-        if self.params["wheelhouse"]:
-            environment.update(UV_NO_INDEX="1", UV_FIND_LINKS=self.params["wheelhouse"])
         bundle = self.params["ca_bundle"] or SYSTEM_CA_BUNDLE
         if os.path.exists(bundle):
             environment["SSL_CERT_FILE"] = bundle
-        code, dummy, error = self.module.run_command([self.uv, *arguments], environ_update=environment)
+        code, dummy, error = self.module.run_command(command, environ_update=environment, cwd=self.root)
         if code:
-            last_words = "\n".join(error.strip().splitlines()[-15:])
-            self.module.fail_json(msg=f"Prefect {self.params['version']} could not be installed into {self.venv}; what runs is untouched. uv says:\n{last_words}")
+            last_words = "\n".join(error.strip().splitlines()[-15:]) or f"nothing, and ended with {code}"
+            index = urlsplit(self.params["index_url"] or "").hostname
+            asking = f", asking {index}," if index else ""
+            self.fail(f"Prefect {self.params['version']} could not be installed into {self.path}; what runs is untouched. uv{asking} says:\n{last_words}")
 
     def fetch(self, url: str) -> bytes:
-        return open_url(url, ca_path=self.params["ca_bundle"], timeout=60, http_agent="selfhost.prefect").read()
-
-    def check_disk(self) -> None:
-        folder = self.root
-        while not os.path.exists(folder):
-            folder = os.path.dirname(folder)
-        free = shutil.disk_usage(folder).free
-        if free < self.params["free_bytes"]:
-            self.module.fail_json(
-                msg=f"{self.root} has {free >> 20} MiB of free space, and an installation of Prefect wants {self.params['free_bytes'] >> 20} MiB: "
-                "free some, or choose a folder on a larger disk."
-            )
+        try:
+            # Some indexes answer 404 where they should ask for a password. A host that it redirects to must not get it.
+            with urls.open_url(url, ca_path=self.params["ca_bundle"], timeout=60, force_basic_auth=True, unredirected_headers=["Authorization"]) as answer:
+                return answer.read()
+        except (OSError, ValueError, http.client.HTTPException, urls.ConnectionError) as error:
+            raise UvError(f"{urlsplit(url).hostname} does not give it: {error}") from error
 
     # Switching.
 
@@ -242,13 +279,23 @@ class Venv:
         temporary = os.path.join(self.root, f".{self.params['link']}.new")
         if os.path.lexists(temporary):
             os.unlink(temporary)
-        os.symlink(os.path.basename(self.venv), temporary)
+        os.symlink(self.name, temporary)
         os.replace(temporary, os.path.join(self.root, self.params["link"]))
 
-    def superfluous(self, links: dict[str, str]) -> list[str]:
-        environments, linked = self.environments(), set(links.values())
-        spare = [name for name in environments if name not in linked]
-        return spare[max(0, self.params["keep"] - len(linked & set(environments))) :]
+    def remove(self, name: str) -> None:
+        folder = os.path.join(self.root, name)
+        if self.is_complete(name):
+            # First, so that a removal that is interrupted leaves nothing that looks finished.
+            os.unlink(os.path.join(folder, COMPLETE))
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def fail(self, message: str) -> None:
+        """End the module. The credentials of the index are in no message, whoever wrote it."""
+        credentials = urlsplit(self.params["index_url"] or "").netloc.rpartition("@")[0]
+        password = credentials.partition(":")[2]
+        for secret in filter(None, (credentials, password, unquote(password))):
+            message = message.replace(secret, "********")
+        self.module.fail_json(msg=message)
 
 
 def pinned(lock: str, package: str) -> str:
@@ -258,30 +305,32 @@ def pinned(lock: str, package: str) -> str:
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
-    wish = Venv(module)
-    name, link = os.path.basename(wish.venv), module.params["link"]
+    wish, link = Venv(module), module.params["link"]
+    if not module.check_mode:
+        wish.lock()
     environments, links = wish.environments(), wish.links()
 
-    build, switch = not wish.is_complete(), bool(link) and links.get(link) != name
+    build, switch = not wish.is_complete(wish.name), bool(link) and links.get(link) != wish.name
+    if build:
+        wish.check_disk()
     if build and not module.check_mode:
         wish.build()
     if switch and not module.check_mode:
         wish.switch()
 
-    after_links = {**links, link: name} if link else links
-    prune = wish.superfluous(after_links) if link else []
+    after, after_links = [wish.name] * build + environments, {**links, link: wish.name} if link else links
+    prune = wish.superfluous(after, after_links, former=links.get(link)) if link else []
     if not module.check_mode:
-        for folder in prune:
-            shutil.rmtree(os.path.join(wish.root, folder))
+        for name in prune:
+            wish.remove(name)
 
-    after = [name for name in ([wish.venv.rpartition("/")[2]] if build else []) + environments if name not in prune]
     return {
         "changed": build or switch or bool(prune),
-        "venv": wish.venv,
-        "pruned": [os.path.join(wish.root, folder) for folder in prune],
+        "venv": wish.path,
+        "pruned": [os.path.join(wish.root, name) for name in prune],
         "diff": {
             "before": json.dumps({"environments": sorted(environments), "links": links}, indent=2, sort_keys=True) + "\n",
-            "after": json.dumps({"environments": sorted(after), "links": after_links}, indent=2, sort_keys=True) + "\n",
+            "after": json.dumps({"environments": sorted({*after} - {*prune}), "links": after_links}, indent=2, sort_keys=True) + "\n",
         },
     }
 
@@ -310,12 +359,14 @@ def main() -> None:
         required_one_of=[("constraints", "requirements", "exclude_newer")],
         supports_check_mode=True,
     )
+    # The service must be able to read what root installs, whatever root's umask is.
+    os.umask(0o022)
     try:
         module.exit_json(**run(module))
     except UvError as error:
-        module.fail_json(msg=f"uv could not be installed: {error}")
+        module.fail_json(msg=f"uv could not be installed; what runs is untouched. {error}")
     except OSError as error:
-        module.fail_json(msg=f"Prefect {module.params['version']} could not be installed below {module.params['path']}: {error}")
+        module.fail_json(msg=f"Prefect {module.params['version']} could not be installed below {module.params['path']}; what runs is untouched. {error}")
 
 
 if __name__ == "__main__":

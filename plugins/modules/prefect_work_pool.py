@@ -52,6 +52,13 @@ options:
   paused:
     description: Whether the pool hands out no work.
     type: bool
+  work_queues:
+    description:
+      - Queues that the pool has to have. Those that are missing are created; others stay.
+      - A worker that asks for several queues gets nothing from any of them as long as one does not exist.
+    type: list
+    elements: str
+    default: []
 notes:
   - A new pool has an empty base job template. The first worker that starts in it fills in the default of the type as that worker has it installed,
     so pool and worker agree on the fields.
@@ -66,6 +73,7 @@ EXAMPLES = r"""
     type: process
     description: Nightly loads
     concurrency_limit: 10
+    work_queues: [nightly, urgent]
 
 - name: Hand out no work while the warehouse is down
   selfhost.prefect.prefect_work_pool:
@@ -123,6 +131,12 @@ work_pool:
     is_paused: false
     concurrency_limit: 10
     status: READY
+work_queues:
+  description: Names of the pool's queues. Only asked for when O(work_queues) is given.
+  returned: when O(work_queues) is given
+  type: list
+  elements: str
+  sample: [default, nightly, urgent]
 """
 
 import typing as t
@@ -180,12 +194,42 @@ def run(module: AnsibleModule, client: PrefectClient) -> dict[str, t.Any]:
         if not after:
             client.delete(path)
         elif current is None:
-            client.post("work_pools/", after)
+            create(client, after)
         else:
             client.patch(path, {field: value for field, value in after.items() if value != before[field]})
         current = client.get(path) if after else None
     shown = ({} if not after else {**(current or {}), **after}) if module.check_mode else current or {}
     return {"changed": changed, "work_pool": shown, "diff": {"before": before, "after": after}}
+
+
+def create(client: PrefectClient, pool: dict[str, t.Any]) -> None:
+    try:
+        client.post("work_pools/", pool)
+    except PrefectError as exc:
+        # Another host may create the same pool at the same moment, and has been faster.
+        found = client.get(f"work_pools/{client.quote(pool['name'])}", missing_ok=True) if exc.status == 409 else None
+        if not found or any(found[field] != value for field, value in pool.items()):
+            raise
+
+
+def run_queues(module: AnsibleModule, client: PrefectClient, result: dict[str, t.Any]) -> None:
+    """Create the queues that the pool lacks, and add them to the result."""
+    path = f"work_pools/{client.quote(module.params['name'])}/queues"
+    exists = bool(result["work_pool"].get("id"))
+    before = sorted(queue["name"] for queue in client.filter(f"{path}/filter", {})) if exists else []
+    missing = sorted(set(module.params["work_queues"]) - set(before))
+    if not module.check_mode:
+        for name in missing:
+            try:
+                client.post(path, {"name": name})
+            except PrefectError as exc:
+                # As with the pool.
+                if exc.status != 409:
+                    raise
+    result["changed"] = result["changed"] or bool(missing)
+    result["work_queues"] = sorted({*before, *missing})
+    result["diff"]["before"]["work_queues"] = before
+    result["diff"]["after"]["work_queues"] = result["work_queues"]
 
 
 def main() -> None:
@@ -198,6 +242,7 @@ def main() -> None:
             "description": {"type": "str"},
             "concurrency_limit": {"type": "int"},
             "paused": {"type": "bool"},
+            "work_queues": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -205,7 +250,10 @@ def main() -> None:
     if limit is not None and limit < -1:
         module.fail_json(msg=f"concurrency_limit: {limit} is no limit: write -1 for none, 0 to let no run start, or a greater number.")
     try:
-        result = run(module, PrefectClient.from_params(module.params))
+        client = PrefectClient.from_params(module.params)
+        result = run(module, client)
+        if module.params["work_queues"] and module.params["state"] == "present":
+            run_queues(module, client, result)
     except PrefectError as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(**result)

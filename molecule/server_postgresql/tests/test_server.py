@@ -30,7 +30,7 @@ def test_every_connection_is_encrypted(query):
 
 def test_the_api_works_on_the_database(get, query):
     assert get("/api/admin/version", auth=True).status == 200
-    assert json.loads(get("/api/variables/name/molecule", auth=True).text)["detail"] == "Variable not found"
+    assert json.loads(get("/api/variables/name/molecule", auth=True).text)["detail"] == "Variable not found."
     assert int(query("SELECT count(*) FROM block_type")) > 0
 
 

@@ -75,10 +75,10 @@ async def loop_until_drain(*args: Any, **kwargs: Any) -> None:
 
 
 async def poll(worker: base.BaseWorker[Any, Any, Any]) -> Any:
-    for record in list(unreported.iterdir()):
-        if UUID(record.name) not in running:
-            await report_lost_run(worker, UUID(record.name))
-            record.unlink()
+    for name in os.listdir(unreported):
+        if UUID(name) not in running:
+            await report_lost_run(worker, UUID(name))
+            (unreported / name).unlink()
     flow_runs = await get_and_submit_flow_runs(worker)
     with contextlib.suppress(RuntimeError):
         # Raises until the worker has seen the API.

@@ -135,6 +135,41 @@ def test_a_reserved_name(fake_api, run):
     assert run(name="Prefect x", type="process", check_mode=True)["msg"] == message
 
 
+def test_another_host_creates_the_pool_at_the_same_moment(pools, fake_api, run):
+    def write(request):
+        pools.write(request)
+        return 409, {"detail": "A work pool with this name already exists."}
+
+    fake_api.routes["POST /api/work_pools/"] = write
+    assert run(type="process")["work_pool"]["type"] == "process"
+    assert run(type="process")["changed"] is False
+
+
+def test_queues(pools, fake_api, run):
+    queues = ["default"]
+
+    def create(request):
+        if request["body"]["name"] == "raced":
+            return 409, {"detail": "Work queue already exists."}
+        queues.append(request["body"]["name"])
+        return 201, {}
+
+    fake_api.routes["POST /api/work_pools/a%20b/queues/filter"] = lambda request: (200, [{"name": name} for name in queues[request["body"]["offset"] :]])
+    fake_api.routes["POST /api/work_pools/a%20b/queues"] = create
+    asked = {"type": "process", "work_queues": ["urgent", "nightly"]}
+    assert run(check_mode=True, **asked)["work_queues"] == ["nightly", "urgent"]
+    assert queues == ["default"]
+    done = run(**asked)
+    assert queues == ["default", "nightly", "urgent"]
+    assert done["changed"] is True
+    assert done["diff"]["before"]["work_queues"] == ["default"]
+    assert done["diff"]["after"]["work_queues"] == done["work_queues"] == ["default", "nightly", "urgent"]
+    assert run(**asked)["changed"] is False
+    assert run(type="process", work_queues=["raced"])["changed"] is True
+    fake_api.routes["POST /api/work_pools/a%20b/queues"] = (422, {"detail": "No such name."})
+    assert "No such name" in run(type="process", work_queues=["odd"])["msg"]
+
+
 def test_what_the_server_says(pools, fake_api, run):
     fake_api.routes["POST /api/work_pools/"] = (409, {"detail": "A work pool with this name already exists."})
     result = run(type="process")

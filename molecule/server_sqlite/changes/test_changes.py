@@ -1,0 +1,101 @@
+"""What further runs of the playbook do to servers that run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import testinfra
+
+testinfra_hosts = ["ansible://prefect_server"]
+
+CONVERGE = Path(__file__).parents[1] / "converge.yml"
+# On the one the auth string is made, on the other one it is given.
+MADE, GIVEN = "molecule-server-sqlite-12", "molecule-server-sqlite-13"
+NEW = "operator:another-made-up-one"
+
+
+def everywhere(command):
+    """What a command says, by host."""
+    return {name: testinfra.get_host(f"ansible://{name}").check_output(command) for name in (MADE, GIVEN)}
+
+
+class Run:
+    """A run of the playbook, as loud as it gets, with the auth strings and the processes before and after it."""
+
+    def __init__(self, **variables):
+        self.auth_string, self.pid = everywhere("cat /etc/prefect/server/auth_string"), everywhere("systemctl show -P MainPID prefect-server")
+        testinfra.get_host(f"ansible://{MADE}").check_output(variables.pop("first", "true"))
+        command = ["ansible-playbook", "-vvv", "--diff", CONVERGE, "--extra-vars", json.dumps(variables)]
+        process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        self.succeeded, self.output = process.returncode == 0, process.stdout
+        self.new_auth_string, self.new_pid = everywhere("cat /etc/prefect/server/auth_string"), everywhere("systemctl show -P MainPID prefect-server")
+
+
+def on(host, text, default):
+    return f"{{{{ '{text}' if inventory_hostname == '{host}' else '{default}' }}}}"
+
+
+@pytest.fixture(scope="module")
+def renewal():
+    """One host is given another auth string. On the other one the old one is lost, so that a new one is made."""
+    run = Run(first="rm /etc/prefect/server/auth_string", prefect_server_auth_string=on(GIVEN, NEW, ""))
+    assert run.succeeded, run.output
+    return run
+
+
+def test_there_is_a_new_auth_string(renewal):
+    assert renewal.auth_string[MADE] != renewal.new_auth_string[MADE]
+    assert renewal.new_auth_string[GIVEN] == NEW
+
+
+def test_the_old_auth_string_has_had_its_day(host, get, renewal):
+    name = host.backend.get_hostname()
+    assert renewal.pid[name] != renewal.new_pid[name]
+    assert get("/api/admin/version", renewal.auth_string[name]).status == 401
+    assert get("/api/admin/version", renewal.new_auth_string[name]).status == 200
+
+
+def test_no_run_tells_a_secret(renewal):
+    # It was a run that had something to tell.
+    assert "+PREFECT_SERVER_API_AUTH_STRING=" in renewal.output
+    secrets = [auth_string.partition(":")[2] for auth_string in (*renewal.auth_string.values(), *renewal.new_auth_string.values())]
+    assert [secret for secret in [*secrets, "made-up-🦆"] if secret in renewal.output] == []
+
+
+@pytest.fixture(scope="module")
+def unlucky(renewal):
+    """
+    One host is to log to a file that cannot be opened, of which the service dies.
+    On the other one, the run before this seems to have been interrupted before it restarted the service.
+    """
+    testinfra.get_host(f"ansible://{MADE}").check_output("mkdir --parents /var/log/prefect-server/folder.log")
+    testinfra.get_host(f"ansible://{GIVEN}").check_output("touch /etc/prefect/server/secrets.env")
+    return Run(
+        prefect_server_auth_string=on(GIVEN, NEW, ""),
+        prefect_server_log_file=f"/var/log/prefect-server/{on(MADE, 'folder', 'server')}.log",
+        prefect_server_ready_timeout=on(MADE, "6", "60"),
+    )
+
+
+def test_a_server_that_does_not_start_says_why(unlucky):
+    assert not unlucky.succeeded
+    assert "prefect-server.service is not ready after 6 s: http://127.0.0.1:4200/api/ready" in unlucky.output
+    assert "Failed at step STDOUT" in unlucky.output
+
+
+def test_an_interrupted_run_is_made_good(unlucky):
+    assert unlucky.pid[GIVEN] != unlucky.new_pid[GIVEN]
+
+
+@pytest.fixture(scope="module")
+def mending(unlucky):
+    return Run(prefect_server_auth_string=on(GIVEN, NEW, ""))
+
+
+def test_the_next_run_mends_it_and_leaves_alone_what_runs(mending, wait_until_ready):
+    assert mending.succeeded, mending.output
+    assert mending.pid[GIVEN] == mending.new_pid[GIVEN]
+    wait_until_ready()

@@ -1,0 +1,189 @@
+# Copyright: selfhost.prefect contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Workers as their users see them: flow runs, units, and what another run of the role does."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import subprocess
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+import testinfra
+from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import PrefectClient, PrefectError
+
+AUTH = "tester:made-up-p@ss:word%"
+SCENARIO = Path(__file__).parents[1]
+FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+
+
+def wait_until(check, seconds=120.0):
+    """What `check` gives, as soon as it is true."""
+    end = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < end, f"{check.__qualname__} did not come true in {seconds:g} s"
+        time.sleep(0.5)
+    return found
+
+
+@pytest.fixture(name="wait_until", scope="session")
+def _wait_until():
+    return wait_until
+
+
+class Worker:
+    """A worker on its host."""
+
+    def __init__(self, host, name, pool, queue=None):
+        self.host, self.name, self.pool, self.queue = host, name, pool, queue
+        self.unit = f"prefect-worker@{name}.service"
+
+    def show(self, key):
+        return self.host.check_output("systemctl show --property=%s --value %s", key, self.unit)
+
+    @property
+    def pid(self):
+        return int(self.show("MainPID"))
+
+    def systemctl(self, *arguments):
+        self.host.check_output(" ".join(["systemctl", *arguments, self.unit]))
+
+    def is_running(self):
+        return self.show("ActiveState") == "active"
+
+
+class Prefect:
+    """The server's API."""
+
+    def __init__(self):
+        host = testinfra.get_host("ansible://molecule-worker-server")
+        self.server = host
+        self.client = PrefectClient(f"http://{host.check_output('hostname --ip-address').split()[0]}:4200/api", auth_string=AUTH)
+        self.deployments = {}
+
+    def is_ready(self):
+        try:
+            return self.client.get("ready")
+        except PrefectError:
+            return False
+
+    def deployment(self, worker, flow):
+        key = worker.pool, worker.queue, flow
+        if key not in self.deployments:
+            self.deployments[key] = self.client.post(
+                "deployments/",
+                {
+                    "name": f"{worker.pool} {worker.queue}",
+                    "flow_id": self.client.post("flows/", {"name": flow})["id"],
+                    "work_pool_name": worker.pool,
+                    "work_queue_name": worker.queue,
+                    "entrypoint": f"flows.py:{flow}",
+                    "enforce_parameter_schema": False,
+                    "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": "/srv/flows"}}],
+                },
+            )["id"]
+        return self.deployments[key]
+
+    def run(self, worker, flow, tags=(), **parameters):
+        """Have a flow run, and give its id."""
+        wish = {"state": {"type": "SCHEDULED"}, "parameters": parameters, "tags": list(tags)}
+        return self.client.post(f"deployments/{self.deployment(worker, flow)}/create_flow_run", wish)["id"]
+
+    def flow_run(self, flow_run_id):
+        return self.client.get(f"flow_runs/{flow_run_id}")
+
+    def state(self, flow_run_id):
+        return self.flow_run(flow_run_id)["state"]["type"]
+
+    def wait_for(self, flow_run_id, *states):
+        """The flow run, as soon as it is in one of the states."""
+
+        def flow_run_got_there():
+            found = self.flow_run(flow_run_id)
+            return found if found["state"]["type"] in (states or FINAL) else None
+
+        return wait_until(flow_run_got_there)
+
+    def begin(self, worker, flow, **parameters):
+        """Have a flow run, and give its id as soon as it runs."""
+        flow_run_id = self.run(worker, flow, **parameters)
+        assert self.wait_for(flow_run_id, "RUNNING", *FINAL)["state"]["type"] == "RUNNING"
+        return flow_run_id
+
+    def inner_states(self, flow_run_id):
+        """States of the flow runs that it called itself."""
+        inner = self.client.filter("flow_runs/filter", {"flow_runs": {"parent_flow_run_id": {"any_": [flow_run_id]}}})
+        return [flow_run["state"]["type"] for flow_run in inner]
+
+    def times(self, flow_run_id):
+        flow_run = self.wait_for(flow_run_id)
+        assert flow_run["state"]["type"] == "COMPLETED", flow_run["state"]
+        return [dt.datetime.fromisoformat(flow_run[key].replace("Z", "+00:00")) for key in ("start_time", "end_time")]
+
+
+@pytest.fixture(scope="session")
+def prefect():
+    return Prefect()
+
+
+def worker_of(host, prefix):
+    debian = host.backend.get_hostname().rpartition("-")[2]
+    if prefix == "etl":
+        return Worker(host, f"etl-{debian}", f"etl pool {debian}", "fast")
+    return Worker(host, f"molecule-worker-{debian}", "default")
+
+
+@pytest.fixture
+def etl(host):
+    return worker_of(host, "etl")
+
+
+@pytest.fixture
+def main(host):
+    return worker_of(host, "molecule")
+
+
+@pytest.fixture(scope="session")
+def hosts():
+    return [testinfra.get_host(f"ansible://molecule-worker-{debian}") for debian in (12, 13)]
+
+
+@pytest.fixture(scope="session")
+def etls(hosts):
+    return [worker_of(host, "etl") for host in hosts]
+
+
+@pytest.fixture(scope="session")
+def mains(hosts):
+    return [worker_of(host, "molecule") for host in hosts]
+
+
+class Run(t.NamedTuple):
+    failed: bool
+    changed: bool
+    output: str
+
+    @property
+    def text(self):
+        """The output as one line, so that sentences can be looked for."""
+        return " ".join(self.output.split())
+
+
+@pytest.fixture(scope="session")
+def apply():
+    """Apply the role to both hosts, with other variables than the scenario's."""
+
+    def run(*options, **variables):
+        command = ["ansible-playbook", "--diff", "--extra-vars", json.dumps(variables), *options, str(SCENARIO / "converge.yml")]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env={**os.environ, "NO_COLOR": "1"})
+        recap = done.stdout.rpartition("PLAY RECAP")[2]
+        assert recap.count("molecule-worker-") == 2, done.stdout
+        return Run(done.returncode != 0, recap.count("changed=0") < 2, done.stdout)
+
+    return run
