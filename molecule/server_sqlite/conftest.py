@@ -66,14 +66,14 @@ def wait_until_ready(host, get):
 
 
 @pytest.fixture(autouse=True)
-def ready(host, wait_until_ready, ready_hosts):
-    """After a reboot it takes a while."""
+def ready(host, wait_until_ready, waited_for):
+    """After a reboot it takes a while; once for each host."""
     name = host.backend.get_hostname()
-    if name not in ready_hosts:
+    if name not in waited_for:
+        waited_for.add(name)
         wait_until_ready()
-        ready_hosts.add(name)
 
 
 @pytest.fixture(scope="session")
-def ready_hosts():
+def waited_for():
     return set()

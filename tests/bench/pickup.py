@@ -13,12 +13,15 @@ for file in (f"/etc/prefect/worker/{worker}.env", f"/etc/prefect/worker/{worker}
         if separator and not line.startswith("#"):
             os.environ[name] = value.strip('"')
 
+# Not the worker's own, which its user has to be able to write to.
+os.environ["PREFECT_HOME"] = "/tmp/bench"
 flow_file = Path("/var/lib/prefect-worker/bench_flow.py")
 flow_file.write_text("from prefect import flow\n\n@flow\ndef bench():\n    pass\n")
 flow_file.chmod(0o644)
 
-from prefect import flow  # noqa: E402  the environment comes first
-from prefect.client.orchestration import get_client  # noqa: E402
+# Only now: Prefect reads the environment when it is imported.
+from prefect import flow
+from prefect.client.orchestration import get_client
 
 pool = os.environ.get("BENCH_POOL", "default")
 bench = flow.from_source(source=str(flow_file.parent), entrypoint=f"{flow_file.name}:bench")

@@ -4,8 +4,9 @@ import concurrent.futures
 import hashlib
 import pathlib
 import sys
-import tomllib
 import urllib.request
+
+import tomllib
 
 wheelhouse, index = map(pathlib.Path, sys.argv[1:])
 wheelhouse.mkdir(exist_ok=True)

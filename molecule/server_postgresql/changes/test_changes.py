@@ -52,3 +52,10 @@ def test_a_url_says_the_same_as_its_parts_and_a_schema_of_yesterday_is_migrated(
     assert variables["prefect_server_database_password"] not in run.stdout
     assert password not in run.stdout
     assert pid() == before
+
+
+def test_comes_up_when_the_database_does(host, database, wait_until_ready):
+    database.check_output("systemctl stop postgresql")
+    host.check_output("systemctl restart prefect-server && sleep 8")
+    database.check_output("systemctl start postgresql")
+    wait_until_ready()
