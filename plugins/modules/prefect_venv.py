@@ -114,6 +114,7 @@ pruned:
   elements: str
 """
 
+import contextlib
 import fcntl
 import hashlib
 import http.client
@@ -122,6 +123,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -183,10 +185,16 @@ class Venv:
 
     # Building.
 
-    def lock(self) -> None:
-        """Wait until no other run is at work here. The lock is gone with the process."""
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other run is at work here, and let none begin."""
         os.makedirs(self.root, mode=0o755, exist_ok=True)
-        fcntl.flock(os.open(self.root, os.O_RDONLY), fcntl.LOCK_EX)
+        descriptor = os.open(self.root, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def check_disk(self) -> None:
         folder = self.root
@@ -211,10 +219,10 @@ class Venv:
         uv = install_uv(self.params["uv_lock"], self.cache, self.fetch, index_url=self.params["index_url"] or "", wheelhouse=self.params["wheelhouse"] or "")
         try:
             with tempfile.TemporaryDirectory(dir=self.cache) as folder:
-                self.run_uv([uv, "venv", "--clear", "--no-project", "--python", self.params["python"], self.path])
+                self.run_uv([uv, "venv", "--quiet", "--clear", "--no-project", "--python", self.params["python"], self.path])
                 source = ["--no-index", "--find-links", self.params["wheelhouse"]] if self.params["wheelhouse"] else []
                 for arguments in self.installs(folder):
-                    self.run_uv([uv, "pip", "install", "--compile-bytecode", "--python", os.path.join(self.path, "bin", "python"), *source, *arguments])
+                    self.run_uv([uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", os.path.join(self.path, "bin", "python"), *source, *arguments])
             # uv makes it so that everybody may write.
             os.unlink(os.path.join(self.path, ".lock"))
             with open(os.path.join(self.path, COMPLETE), "w", encoding="utf-8"):
@@ -247,7 +255,6 @@ class Venv:
         environment = {
             "UV_CACHE_DIR": self.cache,
             "UV_NO_CONFIG": "1",
-            "UV_NO_PROGRESS": "1",
             "UV_PYTHON_DOWNLOADS": "never",
         }
         # By the environment, since an argument list is readable to every user of the host.
@@ -258,12 +265,16 @@ class Venv:
         bundle = self.params["ca_bundle"] or SYSTEM_CA_BUNDLE
         if os.path.exists(bundle):
             environment["SSL_CERT_FILE"] = bundle
-        code, dummy, error = self.module.run_command(command, environ_update=environment, cwd=self.root)
+        code, dummy, error = self.module.run_command(command, environ_update=environment)
         if code:
-            last_words = "\n".join(error.strip().splitlines()[-15:]) or f"nothing, and ended with {code}"
+            lines = error.strip().splitlines() or [f"nothing, and ended with {code}"]
+            if len(lines) > 20:
+                # What is wrong comes first, then perhaps a hundred hashes, then a hint.
+                lines[10:-10] = ["..."]
             index = urlsplit(self.params["index_url"] or "").hostname
             asking = f", asking {index}," if index else ""
-            self.fail(f"Prefect {self.params['version']} could not be installed into {self.path}; what runs is untouched. uv{asking} says:\n{last_words}")
+            said = "\n".join(lines)
+            self.fail(f"Prefect {self.params['version']} could not be installed into {self.path}; what runs is untouched. uv{asking} says:\n{said}")
 
     def fetch(self, url: str) -> bytes:
         try:
@@ -271,7 +282,7 @@ class Venv:
             with urls.open_url(url, ca_path=self.params["ca_bundle"], timeout=60, force_basic_auth=True, unredirected_headers=["Authorization"]) as answer:
                 return answer.read()
         except (OSError, ValueError, http.client.HTTPException, urls.ConnectionError) as error:
-            raise UvError(f"{urlsplit(url).hostname} does not give it: {error}") from error
+            raise UvError(f"{urlsplit(url).hostname or 'index_url'} does not give it: {error}") from error
 
     # Switching.
 
@@ -304,23 +315,21 @@ def pinned(lock: str, package: str) -> str:
     return found.group() if found else ""
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
-    wish, link = Venv(module), module.params["link"]
-    if not module.check_mode:
-        wish.lock()
+def run(wish: Venv) -> dict[str, Any]:
+    link, check_mode = wish.params["link"], wish.module.check_mode
     environments, links = wish.environments(), wish.links()
 
     build, switch = not wish.is_complete(wish.name), bool(link) and links.get(link) != wish.name
     if build:
         wish.check_disk()
-    if build and not module.check_mode:
+    if build and not check_mode:
         wish.build()
-    if switch and not module.check_mode:
+    if switch and not check_mode:
         wish.switch()
 
     after, after_links = [wish.name] * build + environments, {**links, link: wish.name} if link else links
     prune = wish.superfluous(after, after_links, former=links.get(link)) if link else []
-    if not module.check_mode:
+    if not check_mode:
         for name in prune:
             wish.remove(name)
 
@@ -362,7 +371,10 @@ def main() -> None:
     # The service must be able to read what root installs, whatever root's umask is.
     os.umask(0o022)
     try:
-        module.exit_json(**run(module))
+        wish = Venv(module)
+        with contextlib.nullcontext() if module.check_mode else wish.alone():
+            result = run(wish)
+        module.exit_json(**result)
     except UvError as error:
         module.fail_json(msg=f"uv could not be installed; what runs is untouched. {error}")
     except OSError as error:

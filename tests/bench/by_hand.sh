@@ -72,6 +72,7 @@ until ready; do sleep 0.5; done
 systemctl enable --quiet --now prefect-worker
 
 set -a
+# shellcheck disable=SC1091  # written above, on another machine than the one that is checked
 . /etc/prefect/worker.env
 cd /var/lib/prefect
 cat >flow.py <<'PYTHON'

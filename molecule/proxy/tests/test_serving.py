@@ -196,6 +196,12 @@ def test_no_secret_is_in_a_log(proxy):
         assert secret not in logs
 
 
+def test_nginx_holds_more_websockets_than_the_distribution_lets_it(host):
+    """By its default, 380 for a worker process."""
+    assert "worker_connections 4096;" in host.check_output("nginx -T 2>/dev/null")
+    assert "8192" in host.check_output("grep 'Max open files' /proc/$(pgrep --full 'nginx: worker' | head -n 1)/limits")
+
+
 def test_the_configuration_is_free_of_warnings(host):
     tested = host.run("nginx -t")
     assert tested.rc == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -98,4 +99,14 @@ def mending(unlucky):
 def test_the_next_run_mends_it_and_leaves_alone_what_runs(mending, wait_until_ready):
     assert mending.succeeded, mending.output
     assert mending.pid[GIVEN] == mending.new_pid[GIVEN]
+    wait_until_ready()
+
+
+def test_comes_back_when_it_is_killed(host, pid, wait_until_ready):
+    killed = pid()
+    host.check_output(f"kill -9 {killed}")
+    deadline = time.monotonic() + 20
+    while pid() in ("0", killed):
+        assert time.monotonic() < deadline, "systemd did not start it again"
+        time.sleep(0.5)
     wait_until_ready()

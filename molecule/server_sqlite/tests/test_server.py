@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 
 import pytest
 
@@ -28,11 +27,9 @@ def test_the_api_lets_the_auth_string_in(get):
 def test_the_ui_is_served_from_a_folder_of_its_own(host, get, base, folder):
     page = get(base)
     assert (page.status, page.url) == (200, f"http://127.0.0.1:4200{base}")
-    assets = re.findall(rf'(?:src|href)="{base}(assets/[^"]+[.](?:js|css))"', page.text)
-    assert assets
-    for asset in assets:
-        assert get(base + asset).status == 200
-        assert host.file(f"/var/lib/prefect-server/ui/{folder}/{asset}").is_file
+    asset = re.search(rf'src="{base}(assets/[^"]+[.]js)"', page.text)[1]
+    assert get(base + asset).status == 200
+    assert host.file(f"/var/lib/prefect-server/ui/{folder}/{asset}").is_file
 
 
 def test_the_ui_finds_the_api_behind_any_name(get):
@@ -130,13 +127,3 @@ def test_has_its_limits(host, pid):
 
 def test_starts_at_boot(host):
     assert host.service("prefect-server").is_enabled
-
-
-def test_comes_back_when_it_is_killed(host, pid, wait_until_ready):
-    killed = pid()
-    host.check_output(f"kill -9 {killed}")
-    deadline = time.monotonic() + 20
-    while pid() in ("0", killed):
-        assert time.monotonic() < deadline, "systemd did not start it again"
-        time.sleep(0.5)
-    wait_until_ready()

@@ -9,6 +9,7 @@ import pytest
 
 testinfra_hosts = ["ansible://prefect_server"]
 
+
 def play(*arguments: str) -> subprocess.CompletedProcess[str]:
     directory = os.environ["MOLECULE_SCENARIO_DIRECTORY"]
     inventories = [f"--inventory={directory}/../inventory/", f"--inventory={directory}/inventory.yml"]

@@ -73,16 +73,16 @@ class Prefect:
         except PrefectError:
             return False
 
-    def deployment(self, worker, flow):
-        key = worker.pool, worker.queue, flow
+    def deployment(self, worker, flow, queue):
+        key = worker.pool, queue, flow
         if key not in self.deployments:
             self.deployments[key] = self.client.post(
                 "deployments/",
                 {
-                    "name": f"{worker.pool} {worker.queue}",
+                    "name": f"{worker.pool} {queue}",
                     "flow_id": self.client.post("flows/", {"name": flow})["id"],
                     "work_pool_name": worker.pool,
-                    "work_queue_name": worker.queue,
+                    "work_queue_name": queue,
                     "entrypoint": f"flows.py:{flow}",
                     "enforce_parameter_schema": False,
                     "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": "/srv/flows"}}],
@@ -90,10 +90,10 @@ class Prefect:
             )["id"]
         return self.deployments[key]
 
-    def run(self, worker, flow, tags=(), **parameters):
+    def run(self, worker, flow, queue=None, tags=(), **parameters):
         """Have a flow run, and give its id."""
         wish = {"state": {"type": "SCHEDULED"}, "parameters": parameters, "tags": list(tags)}
-        return self.client.post(f"deployments/{self.deployment(worker, flow)}/create_flow_run", wish)["id"]
+        return self.client.post(f"deployments/{self.deployment(worker, flow, queue or worker.queue)}/create_flow_run", wish)["id"]
 
     def flow_run(self, flow_run_id):
         return self.client.get(f"flow_runs/{flow_run_id}")
@@ -132,23 +132,6 @@ def prefect():
     return Prefect()
 
 
-def worker_of(host, prefix):
-    debian = host.backend.get_hostname().rpartition("-")[2]
-    if prefix == "etl":
-        return Worker(host, f"etl-{debian}", f"etl pool {debian}", "fast")
-    return Worker(host, f"molecule-worker-{debian}", "default")
-
-
-@pytest.fixture
-def etl(host):
-    return worker_of(host, "etl")
-
-
-@pytest.fixture
-def main(host):
-    return worker_of(host, "molecule")
-
-
 @pytest.fixture(scope="session")
 def hosts():
     return [testinfra.get_host(f"ansible://molecule-worker-{debian}") for debian in (12, 13)]
@@ -156,12 +139,12 @@ def hosts():
 
 @pytest.fixture(scope="session")
 def etls(hosts):
-    return [worker_of(host, "etl") for host in hosts]
+    return [Worker(host, f"etl-{debian}", f"etl pool {debian}", "fast") for host, debian in zip(hosts, (12, 13))]
 
 
 @pytest.fixture(scope="session")
 def mains(hosts):
-    return [worker_of(host, "molecule") for host in hosts]
+    return [Worker(host, f"molecule-worker-{debian}", "default") for host, debian in zip(hosts, (12, 13))]
 
 
 class Run(t.NamedTuple):

@@ -73,7 +73,7 @@ def test_an_unknown_type_is_refused(refused):
 
 
 def test_an_api_that_is_not_there_is_told(refused):
-    said = refused(prefect_api_url="http://molecule-worker-server:4299/api")
+    said = refused(prefect_api_url="http://molecule-worker-server:4299/api", prefect_worker_workers=[{}])
     assert "molecule-worker-server:4299" in said
 
 
