@@ -132,6 +132,9 @@ def check(model, settings, path=""):
                 TypeAdapter(typing.Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation).validate_python(value)
             except ValidationError as error:
                 yield f"{key} is {json.dumps(value)}: {error.errors()[0]['msg']}"
+            except Exception as error:
+                # A validator of Prefect's own that does not expect such a value.
+                yield f"{key} is {json.dumps(value)}, which Prefect cannot read ({error})"
 
 def check_unknown(key):
     # The tables of integrations (prefect-redis' is [redis]) are their own models'.

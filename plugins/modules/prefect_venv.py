@@ -15,7 +15,7 @@ description:
     a changed wish is a new folder beside the old one, and so what runs is never touched.
   - With O(link), a symbolic link is switched to it in one step, and older environments that no link names are pruned.
   - Packages are installed by C(uv), which the module brings along as a pinned wheel whose hash is checked.
-author: selfhost.prefect contributors
+author: selfhost.prefect contributors (!UNKNOWN)
 extends_documentation_fragment:
   - selfhost.prefect._attributes
 attributes:
@@ -222,7 +222,9 @@ class Venv:
                 self.run_uv([uv, "venv", "--quiet", "--clear", "--no-project", "--python", self.params["python"], self.path])
                 source = ["--no-index", "--find-links", self.params["wheelhouse"]] if self.params["wheelhouse"] else []
                 for arguments in self.installs(folder):
-                    self.run_uv([uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", os.path.join(self.path, "bin", "python"), *source, *arguments])
+                    self.run_uv(
+                        [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", os.path.join(self.path, "bin", "python"), *source, *arguments]
+                    )
             # uv makes it so that everybody may write.
             os.unlink(os.path.join(self.path, ".lock"))
             with open(os.path.join(self.path, COMPLETE), "w", encoding="utf-8"):

@@ -162,7 +162,7 @@ def test_bodies_without_measure_do_not(proxy):
 
 def test_a_dead_server_is_passed_over(proxy):
     """The first server of the list does not exist, and every third failure only takes it out for some seconds."""
-    for _ in range(30):
+    for dummy in range(30):
         assert proxy.fetch("/api/version").status == 200
         assert proxy.fetch("/api/work_pools/filter", "POST", body="{}", Content_Type="application/json").status == 200
 
@@ -173,7 +173,7 @@ def test_connections_to_the_server_are_used_again(proxy):
 
     proxy.fetch("/api/version")
     before = connections()
-    for _ in range(30):
+    for dummy in range(30):
         assert proxy.fetch("/api/version").status == 200
     # Each worker process of nginx has connections of its own.
     assert len(connections() - before) <= int(proxy.host.check_output("nproc"))

@@ -99,6 +99,7 @@ def mending(unlucky):
 def test_the_next_run_mends_it_and_leaves_alone_what_runs(mending, wait_until_ready):
     assert mending.succeeded, mending.output
     assert mending.pid[GIVEN] == mending.new_pid[GIVEN]
+    assert mending.auth_string == mending.new_auth_string
     wait_until_ready()
 
 

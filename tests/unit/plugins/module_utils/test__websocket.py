@@ -114,7 +114,7 @@ def test_open_authenticate_and_close(serve, certificate, tls):
     ws = open_prefect_socket(client, "/events/in")
     assert ws.subprotocol == "prefect"
     ws.close()
-    for _ in range(100):
+    for dummy in range(100):
         if "done" in seen:
             break
         time.sleep(0.01)
@@ -225,7 +225,7 @@ def test_pings_fragments_and_long_messages(serve):
         (lambda peer: peer.frame(1, b"x", flags=0x40), "breaks the WebSocket protocol"),
         (lambda peer: peer.frame(1, b"maskx", length=b"\x81"), "breaks the WebSocket protocol"),
         (lambda peer: peer.frame(1, b"", length=b"\x7f" + struct.pack("!Q", 2**40)), "breaks the WebSocket protocol"),
-        (lambda peer: [peer.frame(0, b"x" * 65535, final=False, length=b"\x7e\xff\xff") for _ in range(17)], "far too long"),
+        (lambda peer: [peer.frame(0, b"x" * 65535, final=False, length=b"\x7e\xff\xff") for dummy in range(17)], "far too long"),
     ],
 )
 def test_answers_that_are_not_prefects(serve, send, words):
