@@ -223,7 +223,7 @@ class Database:
 
     def look(self) -> dict[str, Any]:
         """What is there now; the connection is proven by it."""
-        process = self.run_as_user(["-c", PROBE], text=json.dumps(self.wish()))
+        process = self.run_as_user([self.python, "-c", PROBE], text=json.dumps(self.wish()))
         if process.returncode:
             raise DatabaseError(f"{self.python} could not look at the database: {''.join(process.stderr.strip().splitlines()[-1:])}")
         seen: dict[str, Any] = json.loads(process.stdout)
@@ -267,7 +267,8 @@ class Database:
 
     def migrate(self) -> None:
         environment = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": self.url, **variables(self.settings, "PREFECT_SERVER_DATABASE_")}
-        process = self.run_as_user(["-m", "prefect", "server", "database", "upgrade", "--yes"], environment, stderr=subprocess.STDOUT)
+        prefect = os.path.join(os.path.dirname(self.python), "prefect")
+        process = self.run_as_user([prefect, "server", "database", "upgrade", "--yes"], environment, stderr=subprocess.STDOUT)
         if process.returncode:
             last_words = "\n".join(process.stdout.strip().splitlines()[-15:])
             raise DatabaseError(
@@ -276,7 +277,7 @@ class Database:
             )
 
     def run_as_user(
-        self, arguments: list[str], environment: dict[str, str] | None = None, text: str = "", stderr: int = subprocess.PIPE
+        self, command: list[str], environment: dict[str, str] | None = None, text: str = "", stderr: int = subprocess.PIPE
     ) -> subprocess.CompletedProcess[str]:
         user = self.module.params["user"]
         try:
@@ -289,7 +290,7 @@ class Database:
             # Nothing of Ansible's environment, no .env, no prefect.toml and no profile has a say.
             environment = {"PATH": "/usr/bin:/bin", "HOME": home, "PREFECT_HOME": home, "DO_NOT_TRACK": "1", **(environment or {})}
             return subprocess.run(
-                [self.python, *arguments],
+                command,
                 input=text,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -222,9 +222,9 @@ class Venv:
                 self.run_uv([uv, "venv", "--quiet", "--clear", "--no-project", "--python", self.params["python"], self.path])
                 source = ["--no-index", "--find-links", self.params["wheelhouse"]] if self.params["wheelhouse"] else []
                 for arguments in self.installs(folder):
-                    self.run_uv(
-                        [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", os.path.join(self.path, "bin", "python"), *source, *arguments]
-                    )
+                    python = os.path.join(self.path, "bin", "python")
+                    # The service may not write byte code, and would compile at each start.
+                    self.run_uv([uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *source, *arguments])
             # uv makes it so that everybody may write.
             os.unlink(os.path.join(self.path, ".lock"))
             with open(os.path.join(self.path, COMPLETE), "w", encoding="utf-8"):

@@ -12,7 +12,7 @@ from ansible_collections.selfhost.prefect.plugins.filter.to_systemd_environment 
 from hypothesis import given
 from hypothesis import strategies as st
 
-[to_systemd_environment] = FilterModule().filters().values()
+to_systemd_environment = FilterModule().filters()["to_systemd_environment"]
 
 
 def test_one_line_for_each():

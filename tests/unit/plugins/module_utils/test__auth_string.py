@@ -34,6 +34,7 @@ PUBLISHED = "it is an example from somebody's documentation, which everybody can
         ("prefect:elevenchars", "its password has 11 characters: use 12 or more, such as by openssl rand -hex 24"),
         ("prefect:", "its password has 0 characters: use 12 or more, such as by openssl rand -hex 24"),
         ("prefect:abcababcabacabc", "its password is made of fewer than 6 different characters: make one at random, such as by openssl rand -hex 24"),
+        ("prefect:twelve-chars", ""),
         ("prefect:a:b:c:d:e:f:g", ""),
         ("prefect:made-up-&3-$`\"'\\%{{", ""),
     ],

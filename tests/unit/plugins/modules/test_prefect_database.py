@@ -19,7 +19,8 @@ PASSWORD = "made-up p@ss:w/rd%"
 URL = f"postgresql+asyncpg://prefect:{quote(PASSWORD, safe='')}@db.example.com:5432/prefect"
 SHOWN = "postgresql+asyncpg://prefect@db.example.com:5432/prefect"
 USER = pwd.getpwuid(os.geteuid()).pw_name
-OLD, HEAD = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
+OLD = "aaaaaaaaaaaa"
+HEAD = "bbbbbbbbbbbb"
 ROW = {
     "server_version": "17.4",
     "version_num": 170004,
@@ -99,6 +100,9 @@ class World:
         self.python.parent.mkdir(parents=True)
         self.python.write_text(f'#!/bin/sh\nPYTHONPATH={self.site} exec {sys.executable} "$@"\n')
         self.python.chmod(0o755)
+        prefect = self.python.with_name("prefect")
+        prefect.write_text(f'#!/bin/sh\nexec {self.python} -m prefect "$@"\n')
+        prefect.chmod(0o755)
         for dialect in ("sqlite", "postgresql"):
             versions = self.site / f"prefect/server/database/_migrations/versions/{dialect}"
             versions.mkdir(parents=True)

@@ -284,20 +284,21 @@ def test_order_makes_no_other_environment(host):
 # What uv is asked for.
 
 
+LOCKED = ["--require-hashes", "--no-build", "--constraints", "lock.txt"]
+PINS = ["uvloop==0.22.1", "httptools==0.7.1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "calls"),
     [
-        ({}, [["--require-hashes", "--no-build", "--constraints", "lock.txt", "prefect==3.8.8", "uvloop==0.22.1", "httptools==0.7.1"]]),
-        (
-            {"extras": ["redis", "docker"]},
-            [["--require-hashes", "--no-build", "--constraints", "lock.txt", "prefect[docker,redis]==3.8.8", "uvloop==0.22.1", "httptools==0.7.1"]],
-        ),
+        ({}, [[*LOCKED, "prefect==3.8.8", *PINS]]),
+        ({"extras": ["redis", "docker"]}, [[*LOCKED, "prefect[docker,redis]==3.8.8", *PINS]]),
         ({"constraints": PLAIN}, [["--no-build", "--constraints", "lock.txt", "prefect==3.8.8", "uvloop==0.22.1"]]),
         (
             {"extras": ["redis"], "packages": ["six", "toml>=1"]},
             [
-                ["--require-hashes", "--no-build", "--constraints", "lock.txt", "prefect[redis]==3.8.8", "uvloop==0.22.1", "httptools==0.7.1"],
-                # What brings its own versions must not change Prefect's.
+                [*LOCKED, "prefect[redis]==3.8.8", *PINS],
+                # Prefect is named again, because what is new must not change it.
                 ["--constraints", "lock.txt", "prefect[redis]==3.8.8", "six", "toml>=1"],
             ],
         ),
@@ -306,7 +307,10 @@ def test_order_makes_no_other_environment(host):
             {"constraints": None, "requirements": PLAIN, "packages": ["six"]},
             [["--requirements", "lock.txt"], ["--constraints", "lock.txt", "prefect==3.8.8", "six"]],
         ),
-        ({"constraints": None, "exclude_newer": "2026-05-15T00:00:00Z"}, [["--constraints", "lock.txt", "prefect==3.8.8", "uvloop", "httptools"]]),
+        (
+            {"constraints": None, "exclude_newer": "2026-05-15T00:00:00Z"},
+            [["--constraints", "lock.txt", "prefect==3.8.8", "uvloop", "httptools"]],
+        ),
         (
             {"wheelhouse": "WHEELHOUSE", "constraints": PLAIN},
             [["--no-index", "--find-links", "WHEELHOUSE", "--no-build", "--constraints", "lock.txt", "prefect==3.8.8", "uvloop==0.22.1"]],

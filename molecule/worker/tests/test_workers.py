@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What must hold after a reboot, before which flow runs were running (the last test leaves them)."""
+"""What holds before a reboot and after it. The last test leaves flow runs that are running."""
 
 from __future__ import annotations
 

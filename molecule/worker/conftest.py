@@ -19,7 +19,7 @@ import testinfra
 from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import PrefectClient, PrefectError
 
 AUTH = "tester:made-up-p@ss:word%"
-SCENARIO = Path(__file__).parents[1]
+SCENARIO = Path(__file__).parent
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
