@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import queue
 import struct
 import time
 import typing as t
@@ -165,20 +166,20 @@ def test_an_answer_that_is_no_websocket(serve):
 
 
 def test_a_refused_token(serve):
-    seen = []
+    seen: queue.Queue[tuple[int, bytes]] = queue.Queue()
 
     def conversation(peer):
         peer.accept()
         peer.read()
         peer.frame(8, struct.pack("!H", 1008) + b"Invalid token")
-        seen.append(peer.read())
+        seen.put(peer.read())
 
     error = error_of(serve(conversation))
     assert (error.kind, error.code) == ("closed", 1008)
     assert error.problem == "the server closed the WebSocket with code 1008 (Invalid token)"
     assert "auth string" in error.remedy
     # Its closing frame is answered by ours.
-    assert seen == [(8, struct.pack("!H", 1008))]
+    assert seen.get(timeout=5) == (8, struct.pack("!H", 1008))
 
 
 @pytest.mark.parametrize(("payload", "code"), [(b"", 1005), (struct.pack("!H", 1012), 1012)])
