@@ -22,7 +22,7 @@ def secrets(host):
         "cat /proc/[0-9]*/cmdline",
         "journalctl --no-pager --quiet --output=cat",
         "find /etc /opt/prefect /var/lib/prefect* /var/log -xdev -type f -perm /go=r -size -1024k -exec cat {} +",
-        "find /tmp /run /root/.ansible -xdev -type f -size -1024k -exec cat {} +",
+        "find /tmp /run ~/.ansible -xdev -type f -size -1024k -exec cat {} +",
     ],
 )
 def test_nothing_shows_a_secret(host, secrets, command):
