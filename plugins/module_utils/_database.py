@@ -167,9 +167,9 @@ class DatabaseError(Exception):
     kind: which of FAULTS it is, or too old, replica; other for what is not the database's.
     """
 
-    def __init__(self, message: str, kind: str = "other") -> None:
-        super().__init__(message)
-        self.kind = kind
+    def __init__(self, problem: str, remedy: str = "", kind: str = "other") -> None:
+        super().__init__(f"{problem}. {remedy}" if remedy else problem)
+        self.problem, self.remedy, self.kind = problem, remedy, kind
 
 
 class Database:
@@ -189,8 +189,8 @@ class Database:
         else:
             module.no_log_values.discard(self.url)
 
-    def fault(self, fault: str, kind: str = "other") -> DatabaseError:
-        return DatabaseError(f"The database {self.shown} cannot be used: {fault}", kind)
+    def fault(self, problem: str, remedy: str, kind: str = "other") -> DatabaseError:
+        return DatabaseError(f"The database {self.shown} cannot be used: {problem}", remedy, kind)
 
     def look(self) -> dict[str, Any]:
         """What is there now; the connection is proven by it."""
@@ -200,14 +200,15 @@ class Database:
         seen: dict[str, Any] = json.loads(process.stdout)
         if "fault" in seen:
             words = {"detail": seen["detail"], "user": self.user, "timeout": self.timeout, **self.names}
-            raise self.fault(FAULTS[seen["fault"]].format(**words), seen["fault"])
+            problem, dummy, remedy = FAULTS[seen["fault"]].partition(". ")
+            raise self.fault(problem.format(**words), remedy.format(**words), seen["fault"])
         if self.is_sqlite:
             return {"server_version": "", "max_connections": 0, "tls": False, **seen}
         if seen["version_num"] < OLDEST_POSTGRESQL[0] * 10000 + OLDEST_POSTGRESQL[1]:
             oldest = ".".join(map(str, OLDEST_POSTGRESQL))
-            raise self.fault(f"it is PostgreSQL {seen['server_version']}, and Prefect needs {oldest} or newer. Upgrade it, or name another.", "too old")
+            raise self.fault(f"it is PostgreSQL {seen['server_version']}, and Prefect needs {oldest} or newer", "Upgrade it, or name another.", "too old")
         if seen["replica"]:
-            raise self.fault("it is a replica, which only reads. Name the primary.", "replica")
+            raise self.fault("it is a replica, which only reads", "Name the primary.", "replica")
         return seen
 
     def wish(self) -> dict[str, Any]:

@@ -150,12 +150,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     newest, known = revisions(database)
     if seen["revision"] and seen["revision"] not in known:
         raise database.fault(
-            f"its schema has revision {seen['revision']}, which this Prefect does not know: a newer Prefect has used it."
-            " Set prefect_version to that one, or restore the backup that was made before."
+            f"its schema has revision {seen['revision']}, which this Prefect does not know: a newer Prefect has used it",
+            "Set prefect_version to that one, or restore the backup that was made before.",
         )
     changed = seen["revision"] != newest
     if changed and not database.is_sqlite and (problem := migration_problem(seen)):
-        raise database.fault(problem)
+        raise database.fault(*problem.split(". ", 1))
     if changed and not module.check_mode:
         migrate(database)
         newest = database.look()["revision"] or ""

@@ -148,11 +148,11 @@ def test_refuses(run, arguments, fault, message):
 
 def test_tells_faults_apart(run, monkeypatch):
     def fail(_self):
-        raise DatabaseError("It refuses the password.", "password")
+        raise DatabaseError("It refuses the password", "Correct it.", "password")
 
     monkeypatch.setattr(Database, "look", fail)
     result = run(connect=True)
-    assert (result["msg"], result["fault"]) == ("It refuses the password.", "password")
+    assert (result["msg"], result["fault"]) == ("It refuses the password. Correct it.", "password")
 
 
 def test_asks_the_interpreter_of_prefect(run, tmp_path):
