@@ -156,14 +156,19 @@ class PrefectClient:
         """Delete; what is gone already is fine."""
         return self.request("DELETE", path, missing_ok=missing_ok)
 
-    def filter(self, path: str, body: dict[str, t.Any] | None = None) -> list[t.Any]:
-        """Give all the results of a POST .../filter, page by page.
+    def filter(self, path: str, body: dict[str, t.Any] | None = None, most: int | None = None) -> list[t.Any]:
+        """Give all the results of a POST .../filter, page by page; most is how many there can be, where that is known.
 
-        The page size is the server's: a limit above its server.api.default_limit would be refused.
+        The page size is the server's: a limit above its server.api.default_limit would be refused. So the last page is
+        one that is empty, or shorter than the one before it.
         """
         found: list[t.Any] = []
+        size = 0
         while page := self.post(path, {**(body or {}), "offset": len(found)}):
             found += page
+            if len(page) < size or len(found) == most:
+                break
+            size = len(page)
         return found
 
     def request(self, method: str, path: str, body: t.Any = None, missing_ok: bool = False, repeatable: bool | None = None) -> t.Any:

@@ -234,18 +234,20 @@ def test_csrf_tokens_are_fetched_when_asked_for(fake_api, client):
     assert error_of(client.post, "x/filter").status == 403
 
 
-def test_filter_reads_all_pages(fake_api, client):
-    everything = list(range(5))
+@pytest.mark.parametrize(
+    ("count", "most", "offsets"),
+    [(0, None, (0,)), (1, None, (0, 1)), (4, None, (0, 2, 4)), (5, None, (0, 2, 4)), (5, 5, (0, 2, 4)), (2, 2, (0,)), (2, 3, (0, 2))],
+)
+def test_filter_reads_all_pages(fake_api, client, count, most, offsets):
+    everything = list(range(count))
 
     def page(request):
         offset = request["body"]["offset"]
         return 200, everything[offset : offset + 2]
 
     fake_api.routes["POST /api/things/filter"] = page
-    assert client.filter("things/filter", {"sort": "ID_DESC"}) == everything
-    assert [request["body"] for request in fake_api.requests] == [{"sort": "ID_DESC", "offset": offset} for offset in (0, 2, 4, 5)]
-    everything.clear()
-    assert client.filter("things/filter") == []
+    assert client.filter("things/filter", {"sort": "ID_DESC"}, most=most) == everything
+    assert [request["body"] for request in fake_api.requests] == [{"sort": "ID_DESC", "offset": offset} for offset in offsets]
 
 
 def test_nothing_listens(naps):
