@@ -206,6 +206,11 @@ def parse_duration(text: t.Any) -> dt.timedelta:
     return dt.timedelta(**{unit: float(number) for unit, number in match.groupdict(default="0").items()}) if match else dt.timedelta()
 
 
+def counted(count: int, what: str) -> str:
+    """Say how many of something."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def megabytes(size: int) -> str:
     """Say a size as people do."""
     return f"{size / 1e6:.1f} MB"
@@ -419,7 +424,7 @@ class Doctor:
         """Count the runs that no worker has taken in time."""
         late = self.client.post("flow_runs/count", {"flow_runs": {"state": {"name": {"any_": ["Late"]}}}})
         remedy = "see that their pools have workers online, are not paused, and have slots left" if late else ""
-        self.add("late_runs", "warning" if late else "ok", f"{late} flow runs are late", remedy)
+        self.add("late_runs", "warning" if late else "ok", f"{counted(late, 'flow run')} late", remedy)
 
     def check_work_queues(self) -> None:
         """Find the work queues that have deployments, and that no worker asks."""
@@ -429,7 +434,7 @@ class Doctor:
         for queue in idle if self.count_deployments(idle) else ():
             count = self.count_deployments([queue])
             if count:
-                found.append(f"{queue.get('work_pool_name')}/{queue['name']} ({count} deployments)")
+                found.append(f"{queue.get('work_pool_name')}/{queue['name']} ({counted(count, 'deployment')})")
         remedy = "start a worker that takes from them, or move their deployments" if found else ""
         detail = f"no worker takes from {', '.join(found)}" if found else "each work queue that has deployments has a worker"
         self.add("work_queues", "warning" if found else "ok", detail, remedy)
@@ -461,9 +466,9 @@ class Doctor:
         days = f"{kept_for / dt.timedelta(days=1):g} days"
         if overdue:
             remedy = "see that the server's background services run, and that server.services.db_vacuum.enabled has events"
-            self.add("events", "warning", f"{overdue} of {total} events are older than the {days} that they are kept for", remedy)
+            self.add("events", "warning", f"{overdue} of {counted(total, 'event')} older than the {days} that they are kept for", remedy)
         else:
-            self.add("events", "ok", f"{total} events, kept for {days}")
+            self.add("events", "ok", f"{counted(total, 'event')}, kept for {days}")
 
     def check_direct(self) -> None:
         """Ask past the proxy: what works there and not here is the fault of what is in between."""
@@ -505,7 +510,7 @@ class Doctor:
         self.add("database", "warning" if problem else "ok", problem or how, remedy)
         usable = seen["max_connections"] - seen["reserved_connections"]
         planned = planned_connections(self.pool_settings(), processes)
-        detail = f"{processes} processes of the server open up to {planned} connections, and PostgreSQL takes {usable}"
+        detail = f"the server needs up to {planned} connections in {processes} process{'' if processes == 1 else 'es'}, and PostgreSQL takes {usable}"
         remedy = "raise max_connections of PostgreSQL, or lower sqlalchemy.pool_size and max_overflow in server.database" if planned > usable else ""
         self.add("connections", "warning" if remedy else "ok", detail, remedy)
 

@@ -314,7 +314,7 @@ def test_workers(installation, examine, naps):
 def test_late_runs(installation, fake_api, examine):
     fake_api.routes["POST /api/flow_runs/count"] = (200, 3)
     check = examine()["by_name"]["late_runs"]
-    assert (check["status"], check["detail"]) == ("warning", "3 flow runs are late")
+    assert (check["status"], check["detail"]) == ("warning", "3 flow runs late")
     fake_api.routes["POST /api/flow_runs/count"] = (500, {"exception_message": "Internal Server Error"})
     assert examine()["failed_checks"] == ["late_runs"]
 
@@ -333,9 +333,9 @@ def test_work_queues_without_workers(installation, examine):
 @pytest.mark.parametrize(
     ("days_ago", "overrides", "expected", "detail"),
     [
-        ([0.1, 8.1], None, "warning", "1 of 2 events are older than the 7 days that they are kept for"),
+        ([0.1, 8.1], None, "warning", "1 of 2 events older than the 7 days that they are kept for"),
         ([0.1, 8.1], {"a": "P30D", "b": "PT36H"}, "ok", "2 events, kept for 30 days"),
-        ([0.1, 31.1], {"a": "P30D"}, "warning", "1 of 2 events are older than the 30 days that they are kept for"),
+        ([0.1, 31.1], {"a": "P30D"}, "warning", "1 of 2 events older than the 30 days that they are kept for"),
         ([], {}, "ok", "0 events, kept for 7 days"),
     ],
 )
@@ -450,19 +450,19 @@ def test_the_database(installation, examine, seen):
         "detail": "PostgreSQL 17.4 with TLS answers in 0.42 ms; it has 52.4 MB, events are 31.5 MB of it",
         "remedy": "",
     }
-    assert result["by_name"]["connections"]["detail"] == "1 processes of the server open up to 32 connections, and PostgreSQL takes 97"
+    assert result["by_name"]["connections"]["detail"] == "the server needs up to 32 connections in 1 process, and PostgreSQL takes 97"
     assert "made-up" not in result["_output"]
 
 
 def test_too_few_connections(installation, fake_api, examine, seen):
     seen["max_connections"] = 25
     check = examine(database={**DATABASE, "processes": 2})["by_name"]["connections"]
-    assert (check["status"], check["detail"]) == ("warning", "2 processes of the server open up to 64 connections, and PostgreSQL takes 22")
+    assert (check["status"], check["detail"]) == ("warning", "the server needs up to 64 connections in 2 processes, and PostgreSQL takes 22")
     # As old versions name them, and as nobody knows them.
     for settings, planned in (({"database": {"sqlalchemy_pool_size": 1, "sqlalchemy_max_overflow": None}}, 13), ({}, 17)):
         fake_api.routes["GET /api/admin/settings"] = (200, {"server": settings})
         check = examine(database=DATABASE)["by_name"]["connections"]
-        assert check["detail"] == f"1 processes of the server open up to {planned} connections, and PostgreSQL takes 22"
+        assert check["detail"] == f"the server needs up to {planned} connections in 1 process, and PostgreSQL takes 22"
 
 
 def test_a_database_that_may_not_be_migrated(installation, examine, seen):
