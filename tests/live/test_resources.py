@@ -233,6 +233,29 @@ def test_bad_input_changes_nothing(live, option, elements, message):
     assert live.client.filter(path) == before
 
 
+def test_what_is_read(live):
+    pools = [{"name": "read b", "type": "process", "work_queues": ["urgent"]}, {"name": "read a", "type": "process"}]
+    live.run(main_of("work_pools"), work_pools=pools)
+    live.client.post("work_pools/read%20b/workers/heartbeat", {"name": "worker 1"})
+    found = live.run(main_of("work_pool_infos"), names=["read b", "read a", "never"])["work_pools"]
+    assert [pool["name"] for pool in found] == ["read a", "read b"]
+    assert [(queue["name"], queue["priority"]) for queue in found[1]["work_queues"]] == [("default", 1), ("urgent", 2)]
+    assert [(worker["name"], worker["status"]) for worker in found[1]["workers"]] == [("worker 1", "ONLINE")]
+    assert {"read a", "read b"} <= {pool["name"] for pool in live.run(main_of("work_pool_infos"))["work_pools"]}
+    live.run(main_of("work_pools"), work_pools=pools, state="absent")
+
+    variables = [{"name": f"read_{name}", "value": name, "tags": ["read", name]} for name in ("b", "a")]
+    live.run(main_of("variables"), variables=variables)
+
+    def read(**arguments: t.Any) -> list[str]:
+        return [variable["name"] for variable in live.run(main_of("variable_infos"), **arguments)["variables"]]
+
+    assert read(names=["read_b", "read_a", "never"]) == ["read_a", "read_b"]
+    assert read(tags=["read", "b"]) == ["read_b"]
+    assert {"read_a", "read_b"} <= set(read())
+    live.run(main_of("variables"), variables=variables, state="absent")
+
+
 def test_the_default_queue_goes_only_with_its_pool(live):
     live.run(main_of("work_pools"), work_pools=[{"name": "with default", "type": "process"}])
     result = live.run(main_of("work_queues"), work_queues=[{"name": "default", "work_pool": "with default"}], state="absent")

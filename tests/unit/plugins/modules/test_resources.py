@@ -13,6 +13,8 @@ from ansible_collections.selfhost.prefect.plugins.modules import (
     prefect_global_concurrency_limit,
     prefect_tag_concurrency_limit,
     prefect_variable,
+    prefect_variable_info,
+    prefect_work_pool_info,
     prefect_work_queue,
 )
 
@@ -229,3 +231,28 @@ def test_work_queues_of_no_pool(queues):
     queues.serve("work_pools", [])
     assert run_queues(queues, {"name": "a"}, check_mode=True)["changed"] is True
     assert run_queues(queues, {"name": "a"}, state="absent")["changed"] is False
+
+
+def test_work_pool_info(store):
+    store.serve("work_pools", [{"name": "p q"}, {"name": "a"}])
+    for pool in ("p%20q", "a"):
+        store.serve(f"work_pools/{pool}/queues", [{"name": "default"}])
+        store.serve(f"work_pools/{pool}/workers", [{"name": "worker"}])
+    read = {"work_queues": [{"name": "default"}], "workers": [{"name": "worker"}]}
+    assert store.run(prefect_work_pool_info)["work_pools"] == [{"name": "a", **read}, {"name": "p q", **read}]
+    assert store.run(prefect_work_pool_info, names=["a", "a"])["work_pools"] == [{"name": "a", **read}]
+    assert store.writes() == []
+
+
+def test_variable_info(store):
+    store.serve("variables", [{"name": "a"}, {"name": "b"}])
+    assert store.run(prefect_variable_info)["variables"] == [{"name": "a"}, {"name": "b"}]
+    assert store.api.requests[0]["body"] == {"offset": 0}
+    assert store.run(prefect_variable_info, names=["b"], tags=["t"])["variables"] == [{"name": "b"}]
+    assert store.api.requests[0]["body"] == {"variables": {"name": {"any_": ["b"]}, "tags": {"all_": ["t"]}}, "offset": 0}
+
+
+@pytest.mark.parametrize("module", [prefect_variable_info, prefect_work_pool_info])
+def test_info_of_no_server(store, module):
+    store.api.routes.clear()
+    assert store.run(module)["msg"].endswith("there is no such route (HTTP 404): let api_url end in /api, or upgrade a Prefect that is too old to have this.")
