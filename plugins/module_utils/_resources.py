@@ -76,6 +76,9 @@ class Kind:
     # Fields of a new object where the task says nothing.
     defaults: t.ClassVar[Fields] = {}
 
+    # The module that runs.
+    module: AnsibleModule
+
     def __init__(self, client: PrefectClient) -> None:
         self.client = client
 
@@ -129,8 +132,8 @@ class Kind:
         """Put the writes in the order that they need."""
         return changes
 
-    def shown(self, fields: Fields) -> Fields:
-        """Give what of an object may be shown, in the result and in the diff."""
+    def shown(self, fields: Fields, before: Fields | None = None) -> Fields:
+        """Give what of an object may be shown, in the result and in the diff, where before is what it is compared with."""
         return fields
 
 
@@ -204,9 +207,10 @@ class Engine:
         sides: dict[str, Fields] = {"before": {}, "after": {}}
         for change in changes:
             names = change.fields() if change.before and change.after else None
-            for side, fields in (("before", change.before), ("after", change.after)):
+            for side, fields, before in (("before", change.before, None), ("after", change.after, change.before)):
                 if change.differs and fields is not None:
-                    sides[side][change.key] = {name: value for name, value in self.kind.shown(fields).items() if names is None or name in names}
+                    shown = self.kind.shown(fields, before)
+                    sides[side][change.key] = {name: value for name, value in shown.items() if names is None or name in names}
         return sides
 
     def _places(self) -> list[tuple[str, Fields]]:
@@ -256,6 +260,7 @@ def manage(kind_class: type[Kind]) -> None:
     changes: list[Change] = []
     try:
         kind = kind_class(PrefectClient.from_params(module.params))
+        kind.module = module
         engine = Engine(kind, module.params[kind.option], module.params["state"] == "present")
         changes = engine.plan()
         if not module.check_mode:
