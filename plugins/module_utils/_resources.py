@@ -132,8 +132,8 @@ class Kind:
         """Put the writes in the order that they need."""
         return changes
 
-    def shown(self, fields: Fields, before: Fields | None = None) -> Fields:
-        """Give what of an object may be shown, in the result and in the diff, where before is what it is compared with."""
+    def shown(self, fields: Fields, _before: Fields | None = None) -> Fields:
+        """Give what of an object may be shown, in the result and in the diff, there beside what it was before."""
         return fields
 
 
