@@ -45,8 +45,8 @@ class Change:
     current: Fields | None
     before: Fields | None
     after: Fields | None
-    # A write that changes nothing by itself, but keeps what the others would move.
-    forced: bool = False
+    # Fields to write though they do not differ, because the other writes would move them.
+    forced: Fields = dataclasses.field(default_factory=dict)
 
     def fields(self) -> Fields:
         """The fields that differ, with their new values."""
@@ -76,11 +76,13 @@ class Kind:
     # Fields of a new object where the task says nothing.
     defaults: t.ClassVar[Fields] = {}
 
-    # The module that runs.
+    # The module that runs, for its warnings.
     module: AnsibleModule
 
-    def __init__(self, client: PrefectClient) -> None:
+    def __init__(self, client: PrefectClient, check_mode: bool = False) -> None:
         self.client = client
+        # What an earlier task would have made is not there in check mode.
+        self.check_mode = check_mode
 
     # What every kind has to say.
 
@@ -127,6 +129,9 @@ class Kind:
             if element[option] is None:
                 raise InvalidError(option, f"the {self.noun} {self.key(element)!r} does not exist yet and cannot be created without: give one.")
         return {**dict.fromkeys(self.fields.values()), **self.defaults, **self.wanted(element)}
+
+    def check_deletion(self, current: Fields) -> None:
+        """Raise InvalidError for an object that cannot be deleted."""
 
     def order(self, changes: list[Change]) -> list[Change]:
         """Put the writes in the order that they need."""
@@ -206,11 +211,14 @@ class Engine:
         """Give what differs, by object: the fields that change, or all those of an object that comes or goes."""
         sides: dict[str, Fields] = {"before": {}, "after": {}}
         for change in changes:
-            names = change.fields() if change.before and change.after else None
+            if not change.differs:
+                continue
+            whole = change.before is None or change.after is None
+            names = change.fields()
             for side, fields, before in (("before", change.before, None), ("after", change.after, change.before)):
-                if change.differs and fields is not None:
-                    shown = self.kind.shown(fields, before)
-                    sides[side][change.key] = {name: value for name, value in shown.items() if names is None or name in names}
+                if fields is not None:
+                    shown = self.kind.shown(fields, before).items()
+                    sides[side][change.key] = {name: value for name, value in shown if (value is not None if whole else name in names)}
         return sides
 
     def _places(self) -> list[tuple[str, Fields]]:
@@ -220,8 +228,12 @@ class Engine:
         return {self.kind.key_of(found): found for found in (self.kind.read(self.elements) if self.elements else ())}
 
     def _change(self, where: str, element: Fields, current: Fields | None) -> Change:
+        after = None
         with at(where):
-            after = self.kind.after(element, current) if self.present else None
+            if self.present:
+                after = self.kind.after(element, current)
+            elif current is not None:
+                self.kind.check_deletion(current)
         before = None if current is None else self.kind.before(current)
         return Change(where, self.kind.key(element), element, current, before, after)
 
@@ -229,7 +241,7 @@ class Engine:
         if change.after is None:
             self.kind.delete(t.cast(Fields, change.current))
         elif change.current is not None:
-            self.kind.update(change.current, change.fields())
+            self.kind.update(change.current, {**change.forced, **change.fields()})
         else:
             try:
                 self.kind.create(change.after)
@@ -259,7 +271,7 @@ def manage(kind_class: type[Kind]) -> None:
     module = AnsibleModule(argument_spec={**prefect_argument_spec(), kind_class.option: elements, "state": states}, supports_check_mode=True)
     changes: list[Change] = []
     try:
-        kind = kind_class(PrefectClient.from_params(module.params))
+        kind = kind_class(PrefectClient.from_params(module.params), module.check_mode)
         kind.module = module
         engine = Engine(kind, module.params[kind.option], module.params["state"] == "present")
         changes = engine.plan()

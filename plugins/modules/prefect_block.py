@@ -143,8 +143,8 @@ class Blocks(Kind):
     }
     fields: t.ClassVar = {"type": "type", "name": "name", "data": "data"}
 
-    def __init__(self, client: PrefectClient) -> None:
-        super().__init__(client)
+    def __init__(self, client: PrefectClient, check_mode: bool = False) -> None:
+        super().__init__(client, check_mode)
         # By slug: identifier of the type, newest schema, paths of the secrets in all schemas that are about.
         self.types: dict[str, str] = {}
         self.schemas: dict[str, Fields] = {}
@@ -252,7 +252,7 @@ class Blocks(Kind):
             found = self.client.get(f"block_types/slug/{quote(slug)}/block_documents/name/{quote(name)}", missing_ok=True)
             if found is not None:
                 self.targets[key] = found["id"]
-            elif self.module.check_mode:
+            elif self.check_mode:
                 self.module.warn(f"There is no block {key!r} yet. A run of this playbook outside check mode has to create it before.")
             else:
                 raise InvalidError(f"data.{field}", f"there is no block {key!r}: create it before, or correct the name.")
