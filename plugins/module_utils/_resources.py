@@ -23,6 +23,9 @@ from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import P
 # An element of the module's list, an object as the server gives it, or those of its fields that are managed.
 Fields = dict[str, t.Any]
 
+# The identifier that nothing has.
+NOBODY = "00000000-0000-0000-0000-000000000000"
+
 
 class InvalidError(Exception):
     """An element that cannot be: the option at fault ("name", "schedules[0].cron"), and a sentence with the fault and the remedy."""
@@ -203,6 +206,7 @@ class Engine:
         if self.written:
             objects = self._read()
             found = [objects[change.key] for change in changes if change.key in objects]
+            self._check_kept(changes, objects)
         else:
             found = [{**(change.current or {}), **(change.fields() if change.differs else {})} for change in changes]
         return [self.kind.shown(fields) for fields in found]
@@ -220,6 +224,14 @@ class Engine:
                     shown = self.kind.shown(fields, before).items()
                     sides[side][change.key] = {name: value for name, value in shown if (value is not None if whole else name in names)}
         return sides
+
+    def _check_kept(self, changes: list[Change], objects: dict[str, Fields]) -> None:
+        """See that the server has what was written: some versions of Prefect leave out in silence what they do not know."""
+        for change in changes:
+            current = objects.get(change.key)
+            again = self._change(change.where, change.element, current) if current else change
+            if current and change.differs and again.differs:
+                raise ResourceError(f"{change.where} ({change.key}): the server took the write, but did not keep {', '.join(again.fields())} as it was given.")
 
     def _places(self) -> list[tuple[str, Fields]]:
         return [(f"{self.kind.option}[{index}]", element) for index, element in enumerate(self.elements)]
@@ -253,6 +265,17 @@ class Engine:
                 again = self._change(change.where, change.element, current)
                 if again.differs:
                     self._write(again)
+
+
+def judge(client: PrefectClient, method: str, path: str, body: Fields) -> None:
+    """Let the server check what would be written, as a change of an object that does not exist."""
+    try:
+        client.request(method, f"{path}/{NOBODY}", body, missing_ok=True)
+    except PrefectError as exc:
+        if exc.status != 422 or exc.detail is None:
+            raise
+        option, _colon, problem = exc.detail.partition(": ")
+        raise InvalidError(re.sub(r"\.(\d+)", r"[\1]", option), f"{problem.removeprefix('Value error, ').rstrip('.')}.") from exc
 
 
 @contextlib.contextmanager
