@@ -275,6 +275,8 @@ def judge(client: PrefectClient, method: str, path: str, body: Fields) -> None:
         if exc.status != 422 or exc.detail is None:
             raise
         option, _colon, problem = exc.detail.partition(": ")
+        if problem.startswith("Extra inputs are not permitted"):
+            problem = "this server's version of Prefect does not know it: leave it out, or upgrade the server"
         raise InvalidError(re.sub(r"\.(\d+)", r"[\1]", option), f"{problem.removeprefix('Value error, ').rstrip('.')}.") from exc
 
 
