@@ -130,7 +130,7 @@ class Kind:
             return {**self.before(current), **self.wanted(element)}
         for option in self.needed:
             if element[option] is None:
-                raise InvalidError(option, f"the {self.noun} {self.key(element)!r} does not exist yet and cannot be created without: give one.")
+                raise InvalidError(option, f"it is needed to create the {self.noun} {self.key(element)!r}, which does not exist yet.")
         return {**dict.fromkeys(self.fields.values()), **self.defaults, **self.wanted(element)}
 
     def check_deletion(self, current: Fields) -> None:

@@ -16,7 +16,7 @@ import typing as t
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
+from ansible_collections.selfhost.prefect.tests.run_module import run_module
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -175,16 +175,6 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return noted
 
 
-@pytest.fixture
-def run_module(capsys: pytest.CaptureFixture[str]) -> t.Callable[..., dict[str, t.Any]]:
-    """Run a module's main() with arguments and give what it prints."""
-
-    def run(main: t.Callable[[], None], check_mode: bool = False, **arguments: t.Any) -> dict[str, t.Any]:
-        with patch_module_args({**arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
-            main()
-        output = capsys.readouterr().out
-        result: dict[str, t.Any] = json.loads(output)
-        result["_output"] = output
-        return result
-
-    return run
+@pytest.fixture(name="run_module")
+def run_module_fixture() -> t.Callable[..., dict[str, t.Any]]:
+    return run_module
