@@ -79,6 +79,9 @@ class Kind:
     # Fields of a new object where the task says nothing.
     defaults: t.ClassVar[Fields] = {}
 
+    # Whether the server may leave out in silence what it is given, so that it has to be looked at afterwards.
+    doubtful: t.ClassVar[bool] = False
+
     # The module that runs, for its warnings.
     module: AnsibleModule
 
@@ -206,7 +209,8 @@ class Engine:
         if self.written:
             objects = self._read()
             found = [objects[change.key] for change in changes if change.key in objects]
-            self._check_kept(changes, objects)
+            if self.kind.doubtful:
+                self._check_kept(changes, objects)
         else:
             found = [{**(change.current or {}), **(change.fields() if change.differs else {})} for change in changes]
         return [self.kind.shown(fields) for fields in found]
@@ -226,11 +230,12 @@ class Engine:
         return sides
 
     def _check_kept(self, changes: list[Change], objects: dict[str, Fields]) -> None:
-        """See that the server has what was written: some versions of Prefect leave out in silence what they do not know."""
+        """See that the server has what was written."""
         for change in changes:
-            current = objects.get(change.key)
-            again = self._change(change.where, change.element, current) if current else change
-            if current and change.differs and again.differs:
+            if not change.differs or change.key not in objects:
+                continue
+            again = self._change(change.where, change.element, objects[change.key])
+            if again.differs:
                 raise ResourceError(f"{change.where} ({change.key}): the server took the write, but did not keep {', '.join(again.fields())} as it was given.")
 
     def _places(self) -> list[tuple[str, Fields]]:

@@ -177,7 +177,7 @@ import typing as t
 from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import PrefectClient
 from ansible_collections.selfhost.prefect.plugins.module_utils._resources import NOBODY, Fields, InvalidError, Kind, ResourceError, judge, manage, same
 
-# What Prefect takes where a trigger or an action says nothing.
+# What Prefect takes where a trigger or an action says nothing; the module leaves it out.
 TRIGGER: Fields = {
     "type": None,
     "posture": None,
@@ -227,6 +227,8 @@ class Automations(Kind):
         **{option: {"type": "list", "elements": "dict"} for option in ACTIONS},
     }
     fields: t.ClassVar = {option: option for option in options}
+    # Fields of an action that belong to another one are left out.
+    doubtful = True
     needed = ("trigger", "actions")
     defaults: t.ClassVar = {"description": "", "enabled": True, "actions_on_trigger": [], "actions_on_resolve": []}
 
@@ -252,15 +254,22 @@ class Automations(Kind):
         for name in names:
             if there.count(name) > 1:
                 raise ResourceError(f"automations: the server has {there.count(name)} automations by the name {name!r}: rename or delete all but one of them.")
-        return found
+        return [{**automation, **self.plain(automation)} for automation in found]
+
+    def plain(self, fields: Fields) -> Fields:
+        """Write alike what means the same."""
+        written: Fields = {option: [plain_action(action) for action in fields[option]] for option in ACTIONS if option in fields}
+        if "trigger" in fields:
+            written["trigger"] = plain_trigger(fields["trigger"])
+        if "tags" in fields:
+            written["tags"] = sorted(fields["tags"])
+        return written
 
     def wanted(self, element: Fields) -> Fields:
         wanted = super().wanted(element)
-        if "tags" in wanted:
-            wanted["tags"] = sorted(wanted["tags"])
         for option in set(ACTIONS).intersection(wanted):
             wanted[option] = [self.identify(f"{option}[{index}]", action) for index, action in enumerate(wanted[option])]
-        return wanted
+        return {**wanted, **self.plain(wanted)}
 
     def identify(self, where: str, action: Fields) -> Fields:
         """Put identifiers in the place of names."""
@@ -279,19 +288,19 @@ class Automations(Kind):
             self.identifiers[kind, name] = found["id"] if found else NOBODY
         return self.identifiers[kind, name]
 
-    def before(self, current: Fields) -> Fields:
-        fields = {**super().before(current), "tags": sorted(current["tags"]) if "tags" in current else None}
-        return {field: plain(value) if field in ("trigger", *ACTIONS) else value for field, value in fields.items()}
-
     def after(self, element: Fields, current: Fields | None) -> Fields:
         before = self.before(current) if current else {}
         after = super().after(element, current)
-        after["trigger"] = complete_trigger(plain(after["trigger"]), before.get("trigger") or {})
+        after["trigger"] = complete(after["trigger"], before.get("trigger"), TRIGGER)
         for option in ACTIONS:
-            after[option] = complete_each(plain(after[option]), before.get(option), complete_action)
+            stored = [*before.get(option, []), *[None] * len(after[option])]
+            after[option] = [complete(action, other, ACTION) for action, other in zip(after[option], stored)]
         if not same(after, before):
             judge(self.client, "PUT", "automations", body_of(after))
         return after
+
+    def shown(self, fields: Fields, _before: Fields | None = None) -> Fields:
+        return body_of(fields)
 
     def create(self, after: Fields) -> None:
         self.client.post("automations/", body_of(after))
@@ -337,46 +346,43 @@ def check_fields(where: str, value: t.Any, known: t.Collection[str]) -> None:
 
 
 def plain(value: t.Any) -> t.Any:
-    """Write alike what means the same: without the identifiers of triggers, 60.0 as 60, [one label] as that label."""
+    """Write 60.0 as 60, throughout."""
+    if isinstance(value, dict):
+        return {field: plain(part) for field, part in value.items()}
     if isinstance(value, list):
         return [plain(part) for part in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if not isinstance(value, dict):
-        return value
-    fields = {field: plain(part) for field, part in value.items() if field != "id"}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def plain_trigger(trigger: Fields) -> Fields:
+    """Leave out what is as it is by default, and the identifier; write [one label] as that label."""
+    fields = plain({field: value for field, value in trigger.items() if field != "id"})
     for field in ("match", "match_related"):
         if isinstance(fields.get(field), dict):
             fields[field] = {label: part[0] if isinstance(part, list) and len(part) == 1 else part for label, part in fields[field].items()}
     for field in SETS:
         if isinstance(fields.get(field), list):
             fields[field] = sorted(fields[field], key=str)
-    return fields
-
-
-def complete(wanted: Fields, stored: Fields, defaults: Fields) -> Fields:
-    """Add what the server has and the task leaves out, as it is by default; what is not known here stays."""
-    if stored.get("type") != wanted["type"]:
-        return wanted
-    return {**{field: defaults.get(field, value) for field, value in stored.items()}, **wanted}
-
-
-def complete_trigger(wanted: Fields, stored: Fields) -> Fields:
+    if isinstance(fields.get("triggers"), list):
+        fields["triggers"] = [plain_trigger(inner) for inner in fields["triggers"]]
     # Prefect waits for what is missing for ten seconds at least.
-    defaults = {**TRIGGER, "within": 10} if wanted.get("posture") == "Proactive" else TRIGGER
-    trigger = complete(wanted, stored, defaults)
-    if wanted.get("triggers"):
-        trigger["triggers"] = complete_each(wanted["triggers"], stored.get("triggers"), complete_trigger)
-    return trigger
+    defaults = {**TRIGGER, "within": 10} if fields.get("posture") == "Proactive" else TRIGGER
+    return without(defaults, fields)
 
 
-def complete_action(wanted: Fields, stored: Fields) -> Fields:
-    return complete(wanted, stored, ACTION)
+def plain_action(action: Fields) -> Fields:
+    return without(ACTION, plain(action))
 
 
-def complete_each(wanted: list[Fields], stored: list[Fields] | None, how: t.Callable[[Fields, Fields], Fields]) -> list[Fields]:
-    """Complete each by the one in its place."""
-    return [how(part, other) for part, other in zip(wanted, [*(stored or []), *[{}] * len(wanted)])]
+def without(defaults: Fields, fields: Fields) -> Fields:
+    return {field: value for field, value in fields.items() if field not in defaults or not same(value, defaults[field])}
+
+
+def complete(wanted: Fields, stored: Fields | None, known: t.Collection[str]) -> Fields:
+    """Keep what the server has and this module does not know."""
+    if not stored or stored["type"] != wanted["type"]:
+        return wanted
+    return {**{field: value for field, value in stored.items() if field not in known}, **wanted}
 
 
 def body_of(fields: Fields) -> Fields:

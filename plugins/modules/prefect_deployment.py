@@ -301,6 +301,8 @@ class Deployments(Kind):
         "version": {"type": "str"},
     }
     fields: t.ClassVar = {**{option: option for option in options}, "work_pool": "work_pool_name", "work_queue": "work_queue_name"}
+    # Prefect 3.1 does not take the last job variable away.
+    doubtful = True
     needed = ("entrypoint",)
     defaults: t.ClassVar = {
         "pull_steps": [],
@@ -347,7 +349,7 @@ class Deployments(Kind):
             "flow_name": flow_name,
             "schedules": sorted(map(schedule_of, deployment["schedules"]), key=repr),
             "tags": sorted(deployment["tags"]),
-            "parameter_openapi_schema": deployment["parameter_openapi_schema"] or {},
+            "parameter_openapi_schema": plain_schema(deployment["parameter_openapi_schema"]),
             "concurrency_limit": (deployment["global_concurrency_limit"] or {}).get("limit"),
         }
 
@@ -357,6 +359,8 @@ class Deployments(Kind):
             wanted["schedules"] = [plain(schedule) for schedule in wanted["schedules"]]
         if "tags" in wanted:
             wanted["tags"] = sorted(wanted["tags"])
+        if "parameter_openapi_schema" in wanted:
+            wanted["parameter_openapi_schema"] = plain_schema(wanted["parameter_openapi_schema"])
         if wanted.get("concurrency_limit") == -1:
             wanted["concurrency_limit"] = None
         return wanted
@@ -455,6 +459,11 @@ def instant(text: str) -> str:
     """Write a date and time in UTC."""
     moment = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
     return (moment if moment.tzinfo else moment.replace(tzinfo=dt.timezone.utc)).astimezone(dt.timezone.utc).isoformat()
+
+
+def plain_schema(schema: Fields | None) -> Fields:
+    """Write alike the schemas of no parameters, of which newer versions make one."""
+    return schema if schema and schema.get("properties") else {}
 
 
 def plain(schedule: Fields) -> Fields:
