@@ -21,6 +21,7 @@ class Live:
 
     def __init__(self, server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> None:
         self.csrf = server.csrf
+        self.oldest = server.version == VERSIONS[0]
         self.connection = {"api_url": server.api_url, "auth_string": server.auth_string}
         self.client = PrefectClient(server.api_url, server.auth_string)
         # What the modules have asked the server, as "POST variables/filter".

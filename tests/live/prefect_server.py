@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build/prefect"
 LOCKS = ROOT / "roles/prefect_runtime/files"
-READY_WITHIN = 90.0
+READY_WITHIN = 180.0
 
 
 def locked_versions() -> list[str]:

@@ -326,6 +326,17 @@ def test_many_variables_take_few_requests(live):
     assert len(live.writes()) == 1
 
 
+def test_variables_with_dashes(live):
+    variables = [{"name": "plain", "value": 1}, {"name": "with-dash", "value": 1}]
+    result = live.run(main_of("variables"), variables=variables)
+    if live.oldest:
+        assert result["msg"] == "variables[1].name: Variable name must only contain lowercase letters, numbers, and underscores."
+        assert live.writes() == []
+    else:
+        assert result["changed"] is True
+        assert live.run(main_of("variables"), variables=variables, state="absent")["changed"] is True
+
+
 def test_tag_limits_behind_many_others(live):
     """Newer servers page through the tag limits and the global ones as one."""
     limits = [{"name": f"a{number:02}", "limit": 1} for number in range(21)]

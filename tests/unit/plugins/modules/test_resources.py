@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from ansible_collections.selfhost.prefect.plugins.module_utils._resources import NOBODY
 from ansible_collections.selfhost.prefect.plugins.modules import (
     prefect_global_concurrency_limit,
     prefect_tag_concurrency_limit,
@@ -77,6 +78,18 @@ def test_variables(store):
 def test_variables_refused(store, element, message):
     assert store.run(prefect_variable, variables=[element])["msg"] == message
     assert store.api.requests == []
+
+
+def test_variables_with_dashes(store):
+    """Only newer servers take them, which is asked once and before anything is written."""
+    store.serve("variables", [], NOBODY)
+    wanted = [{"name": name, "value": 1} for name in ("plain", "a-b", "c-d")]
+    store.run(prefect_variable, variables=wanted)
+    assert store.writes()[0] == (f"PATCH variables/{NOBODY}", {"name": "a-b"})
+    assert [what for what, _body in store.writes()[1:]] == ["POST variables/"] * 3
+    store.api.routes[f"PATCH /api/variables/{NOBODY}"] = (422, {"exception_detail": [{"loc": ["body", "name"], "msg": "Value error, No dashes."}]})
+    assert store.run(prefect_variable, variables=wanted)["msg"] == "variables[1].name: No dashes."
+    assert [what for what, _body in store.writes()] == [f"PATCH variables/{NOBODY}"]
 
 
 def test_global_concurrency_limits(store):
