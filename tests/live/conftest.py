@@ -56,7 +56,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[dict[str, Pr
         # All of them start before the first is waited for.
         for version in VERSIONS:
             started.append(PrefectServer(version, tmp_path_factory.mktemp("prefect"), csrf=version == VERSIONS[-1]))
-            stack.callback(started[-1].stop)
+            stack.callback(started[-1].close)
         for server in started:
             server.wait()
         yield {server.version: server for server in started}

@@ -45,7 +45,7 @@ def environment(version: str) -> Path:
 
 
 class PrefectServer:
-    """A server that starts when it is made and is there until stop(); its log and its data stand in `folder`."""
+    """A server that starts when it is made and is there until close(); its log and its data stand in `folder`."""
 
     def __init__(self, version: str, folder: Path, csrf: bool = False) -> None:
         self.version = version
@@ -62,6 +62,8 @@ class PrefectServer:
             "PREFECT_SERVER_API_AUTH_STRING": self.auth_string,
             "PREFECT_API_AUTH_STRING": self.auth_string,
             "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": str(csrf),
+            # With every request.
+            "PREFECT_SERVER_LOGGING_LEVEL": "INFO",
             "PREFECT_SERVER_UI_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
@@ -77,13 +79,17 @@ class PrefectServer:
                 raise RuntimeError(f"Prefect {self.version} did not start:\n{self.log.read_text()}")
             time.sleep(0.2)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         self.process.terminate()
         try:
             self.process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    def requests(self) -> int:
+        """Say how many requests for the API the log shows, which is that of a new Prefect."""
+        return self.log.read_text().count(" /api/")
 
     def _ready(self) -> bool:
         # Older ones ask for the auth string even here.
