@@ -345,7 +345,7 @@ class Deployments(Kind):
     def deployment_of(self, deployment: Fields, flow_name: str) -> Fields:
         """Give a deployment as the task would write it."""
         return {
-            **deployment,
+            **{field: deployment.get(field) for field in ("id", "status", *self.fields.values())},
             "flow_name": flow_name,
             "schedules": sorted(map(schedule_of, deployment["schedules"]), key=repr),
             "tags": sorted(deployment["tags"]),
