@@ -282,7 +282,7 @@ class WorkPools(Kind):
             except PrefectError as exc:
                 # Another host may have been faster, and each new pool has a queue "default".
                 if exc.status != 409:
-                    raise
+                    raise PrefectError(f"the pool is there, its queue {name!r} is not: {exc.problem}", exc.remedy, exc.kind, exc.status) from exc
 
 
 def merge(below: Fields, above: Fields) -> Fields:
