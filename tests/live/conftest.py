@@ -20,7 +20,8 @@ class Live:
     """A running server, and the collection's modules with it."""
 
     def __init__(self, server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.version = server.version
+        self.csrf = server.csrf
+        self.oldest = server.version == VERSIONS[0]
         self.connection = {"api_url": server.api_url, "auth_string": server.auth_string}
         self.client = PrefectClient(server.api_url, server.auth_string)
         # What the modules have asked the server, as "POST variables/filter".
@@ -55,7 +56,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[dict[str, Pr
         started = []
         # All of them start before the first is waited for.
         for version in VERSIONS:
-            started.append(PrefectServer(version, tmp_path_factory.mktemp("prefect"), csrf=version == VERSIONS[-1]))
+            # Pages of 20 objects, so that a few are many.
+            started.append(PrefectServer(version, tmp_path_factory.mktemp("prefect"), csrf=version == VERSIONS[-1], default_limit=20))
             stack.callback(started[-1].close)
         for server in started:
             server.wait()
