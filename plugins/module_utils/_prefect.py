@@ -123,6 +123,8 @@ class PrefectClient:
         # A redirect would turn POST into GET and may carry the auth string to another host: it is reported, not followed.
         self._http = Request(headers=headers, http_agent=USER_AGENT, follow_redirects="none", use_netrc=False, context=self.context)
         self._csrf: dict[str, str] = {}
+        # When the last answer was sent, by the clock of what sent it.
+        self.date = ""
 
     @classmethod
     def from_params(cls, params: dict[str, t.Any]) -> PrefectClient:
@@ -206,6 +208,7 @@ class PrefectClient:
         try:
             with self._http.open(method, url, data=data, timeout=self.timeout, headers=dict(self._csrf)) as response:
                 status, headers, content = response.status, response.headers, response.read()
+                self.date = headers.get("Date") or ""
         except HTTPError as exc:
             with exc:
                 try:

@@ -33,6 +33,8 @@ class FakeApi:
     def __init__(self) -> None:
         self.routes: dict[str, t.Any] = {}
         self.requests: list[dict[str, t.Any]] = []
+        # What the Date header says; None for the truth.
+        self.date: str | None = None
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -41,6 +43,9 @@ class FakeApi:
 
             def answer(self) -> None:
                 api.answer(self)
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(timestamp) if api.date is None else api.date
 
             def log_message(self, *_args: object) -> None:
                 pass
