@@ -48,7 +48,7 @@ options:
       data:
         description:
           - Values of the fields of the block. A field that is not given keeps its value.
-          - Another block is referred to by its type and name, C({$ref: gcp-credentials/main}).
+          - "Another block is referred to by its type and name, C({$ref: gcp-credentials/main})."
           - The type says which of the fields are secrets. They are compared like the others, because a self-hosted server gives them to those who have its
             auth string, but they are never shown.
           - What the type does not mark as a secret, such as the C(settings) of V(remote-file-system), is shown, by Prefect as well.
