@@ -216,6 +216,11 @@ def test_a_reference_to_what_is_there(server, run):
     assert run(BUCKET)["changed"] is False
 
 
+def test_a_misspelt_field_may_be_a_secret_one(server, run):
+    message = "blocks[0].data.ulr: there is no such field, only headers, kind, retry, url in a block of the type 'webhook'."
+    assert run({**HOOK, "data": {"url": "not-a-real-url", "ulr": "not-a-real-one"}})["msg"] == message
+
+
 def test_absent_of_an_unknown_type(server, run):
     assert run({"type": "xyz", "name": "a", "data": {"x": "not-a-real-x"}}, state="absent")["changed"] is False
 
