@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""No module tells a secret, not even to -vvvv --diff, of a server that fails or that repeats what it is told."""
+"""No module tells a secret, not even to -vvvv --diff: not with a server that does its work, with one that is away, or with one that repeats all it is told."""
 
 from __future__ import annotations
 
@@ -21,15 +21,28 @@ from urllib.parse import quote
 
 import pytest
 import yaml
+from ansible_collections.selfhost.prefect.tests.live.conftest import VERSIONS
+from ansible_collections.selfhost.prefect.tests.live.prefect_server import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ROOT / "plugins/modules"
 # What a minimal call would not have: options that only go together, and the secrets themselves.
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
-    "asyncpg_url_info": {"url": "{{ database_url }}", "connect": True, "python": "{{ ansible_playbook_python }}"},
+    "asyncpg_url_info": {"url": "{{ database_url }}", "connect": True, "python": "{{ prefect_python }}"},
     "prefect_auth_string": {"path": "{{ folder }}/auth_string", "value": "{{ auth_string }}"},
-    "prefect_database": {"connection_url": "{{ database_url }}", "python": "{{ ansible_playbook_python }}", "user": "{{ me }}"},
-    "prefect_doctor_info": {"database": {"connection_url": "{{ database_url }}", "python": "{{ ansible_playbook_python }}"}},
+    "prefect_database": {"connection_url": "{{ database_url }}", "python": "{{ prefect_python }}", "user": "{{ me }}"},
+    "prefect_doctor_info": {"database": {"connection_url": "{{ database_url }}", "python": "{{ prefect_python }}"}},
+    "prefect_block": {"blocks": [{"type": "secret", "name": "made-up", "data": {"value": "{{ password }}"}}]},
+    "prefect_flow_run": {"deployment": "load/nightly"},
+    "prefect_variable": {"variables": [{"name": "made_up", "value": 1}]},
+    "prefect_venv": {
+        "path": "{{ folder }}/venv",
+        "version": "3.8.8",
+        "uv_lock": "{{ lookup('ansible.builtin.file', uv_lock) }}",
+        "exclude_newer": "2026-10-07",
+        "index_url": "http://reader:{{ password | urlencode }}@127.0.0.1:1/simple",
+        "python": "{{ ansible_playbook_python }}",
+    },
     "systemd_environment_file": {"path": "{{ folder }}/file.env", "secrets": {"A_PASSWORD": "{{ password }}", "B": "x{{ password }}x"}},
     "tls_certificate_info": {"certificate_path": "/nowhere", "private_key_content": "-----BEGIN PRIVATE KEY-----\n{{ password }}"},
 }
@@ -116,41 +129,50 @@ def repeater() -> t.Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory, repeater):
+def told(tmp_path_factory, repeater, servers):
     """What Ansible says at its most talkative, and the secrets that it was given."""
     folder = tmp_path_factory.mktemp("secrets")
     password = f"Zq7%{secrets.token_hex(12)}@w"
     auth_string = f"tester:{password}"
     modules = [path.stem for path in sorted(MODULES.glob("*.py")) if has_secrets(path.stem)]
     calls = [(module, minimal(documented(module)["options"]) | ARGUMENTS.get(module, {})) for module in modules] + MORE
+    server = servers[VERSIONS[-1]]
+    connections = (
+        {"api_url": server.api_url, "auth_string": "{{ server_auth_string }}"},
+        {"api_url": repeater, "auth_string": "{{ auth_string }}"},
+        {"api_url": "http://127.0.0.1:1/api", "auth_string": "{{ auth_string }}", "timeout": 1},
+    )
     tasks = []
     for number, (module, arguments) in enumerate(calls):
-        # A server that repeats, and one that is not there.
-        for url in (repeater, "http://127.0.0.1:1/api") if speaks_to_prefect(module) else ("",):
-            connection = {"api_url": url, "auth_string": "{{ auth_string }}", "timeout": 1} if url else {}
-            tasks.append({"name": f"{number} {module}", f"selfhost.prefect.{module}": {**connection, **arguments}, "ignore_errors": True})
+        for connection in connections if speaks_to_prefect(module) else ({},):
+            task = {"name": f"{number} {module}", f"selfhost.prefect.{module}": {**connection, **arguments}, "ignore_errors": True}
+            tasks.append(task)
     playbook, variables = folder / "playbook.json", folder / "variables.json"
     playbook.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
     given = {
         "password": password,
         "auth_string": auth_string,
         "database_url": f"postgresql+asyncpg://prefect:{quote(password, safe='')}@127.0.0.1:1/prefect",
+        "server_auth_string": server.auth_string,
+        "prefect_python": str(environment(server.version) / "bin/python"),
+        "uv_lock": str(ROOT / "roles/prefect_runtime/files/uv.lock"),
         "folder": str(folder),
         "me": "root" if os.geteuid() == 0 else os.environ.get("USER", ""),
         "ansible_python_interpreter": sys.executable,
     }
     variables.write_text(json.dumps(given))
     command = [sys.executable, "-m", "ansible", "playbook", "-vvvv", "--diff", "--inventory", "localhost,", "--connection", "local"]
-    environment = {
+    settings = {
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
         "ANSIBLE_LOCALHOST_WARNING": "0",
         "ANSIBLE_LOG_PATH": str(folder / "log"),
     }
-    run = subprocess.run([*command, "--extra-vars", f"@{variables}", str(playbook)], capture_output=True, text=True, check=False, env=environment)
+    run = subprocess.run([*command, "--extra-vars", f"@{variables}", str(playbook)], capture_output=True, text=True, check=False, env=settings)
     output = run.stdout + run.stderr + (folder / "log").read_text()
     made = (folder / "auth_string").read_text().strip()
-    hidden = {password, quote(password, safe=""), made.partition(":")[2], base64.b64encode(auth_string.encode()).decode()}
+    hidden = {password, quote(password, safe=""), made.partition(":")[2], server.auth_string.partition(":")[2]}
+    hidden |= {base64.b64encode(secret.encode()).decode() for secret in (auth_string, server.auth_string)}
     return output, hidden, [f"{number} {module}" for number, (module, _arguments) in enumerate(calls)]
 
 
