@@ -262,13 +262,34 @@ def _detail(content: bytes) -> str | None:
         return None
     for key in ("exception_detail", "detail"):
         if isinstance(answer.get(key), list):
-            fields = (
-                ".".join(str(part) for part in item.get("loc", ()) if part != "body") + ": " + str(item.get("msg", "invalid"))
-                for item in answer[key]
-                if isinstance(item, dict)
-            )
-            return "; ".join(fields) or "invalid request"
+            faults = [([part for part in item.get("loc", ()) if part != "body"], item) for item in answer[key] if isinstance(item, dict)]
+            return "; ".join(_faults(faults)) or "invalid request"
     return next((str(answer[key]) for key in ("detail", "exception_message") if answer.get(key)), None)
+
+
+def _faults(faults: list[tuple[list[t.Any], dict[str, t.Any]]]) -> t.Iterator[str]:
+    """Say what is wrong where.
+
+    Of a value that may be of several kinds pydantic says what is wrong with it as any of them: what counts is the kind that is meant.
+    """
+    unions: dict[tuple[t.Any, ...], dict[str, list[tuple[list[t.Any], dict[str, t.Any]]]]] = {}
+    for place, fault in faults:
+        # Kinds are told by the names of Python's classes, like CronSchedule or function-after[check(), CompoundTrigger].
+        index = next((index for index, part in enumerate(place) if re.match(r"[A-Z]|.*\[", str(part))), None)
+        if index is None:
+            yield f"{'.'.join(map(str, place))}: {fault.get('msg', 'invalid')}"
+        else:
+            unions.setdefault(tuple(place[:index]), {}).setdefault(place[index], []).append((place[index + 1 :], fault))
+    for union, kinds in unions.items():
+        other_types = [fault for of_kind in kinds.values() for place, fault in of_kind if place == ["type"] and fault.get("type") == "literal_error"]
+        meant = [of_kind for of_kind in kinds.values() if all(fault not in other_types for _place, fault in of_kind)]
+        if meant:
+            # As any other kind it lacks fields, and has some that the kind does not know.
+            nearest = min(meant, key=lambda of_kind: sum(fault.get("type") in ("missing", "extra_forbidden") for _place, fault in of_kind))
+            yield from _faults([([*union, *place], fault) for place, fault in nearest])
+        else:
+            types = [str((fault.get("ctx") or {}).get("expected")) for fault in other_types]
+            yield f"{'.'.join(map(str, union))}.type: Input should be {' or '.join(types)}"
 
 
 def _describe(headers: t.Any, content: bytes) -> str:

@@ -23,6 +23,9 @@ from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import P
 # An element of the module's list, an object as the server gives it, or those of its fields that are managed.
 Fields = dict[str, t.Any]
 
+# The identifier that nothing has.
+NOBODY = "00000000-0000-0000-0000-000000000000"
+
 
 class InvalidError(Exception):
     """An element that cannot be: the option at fault ("name", "schedules[0].cron"), and a sentence with the fault and the remedy."""
@@ -75,6 +78,12 @@ class Kind:
     needed: t.ClassVar[tuple[str, ...]] = ()
     # Fields of a new object where the task says nothing.
     defaults: t.ClassVar[Fields] = {}
+
+    # Whether the server may leave out in silence what it is given, so that it has to be looked at afterwards.
+    doubtful: t.ClassVar[bool] = False
+
+    # The module that runs, for its warnings.
+    module: AnsibleModule
 
     def __init__(self, client: PrefectClient, check_mode: bool = False) -> None:
         self.client = client
@@ -134,8 +143,8 @@ class Kind:
         """Put the writes in the order that they need."""
         return changes
 
-    def shown(self, fields: Fields) -> Fields:
-        """Give what of an object may be shown, in the result and in the diff."""
+    def shown(self, fields: Fields, _before: Fields | None = None) -> Fields:
+        """Give what of an object may be shown, in the result and in the diff, there beside what it was before."""
         return fields
 
 
@@ -200,6 +209,8 @@ class Engine:
         if self.written:
             objects = self._read()
             found = [objects[change.key] for change in changes if change.key in objects]
+            if self.kind.doubtful:
+                self._check_kept(changes, objects)
         else:
             found = [{**(change.current or {}), **(change.fields() if change.differs else {})} for change in changes]
         return [self.kind.shown(fields) for fields in found]
@@ -212,11 +223,20 @@ class Engine:
                 continue
             whole = change.before is None or change.after is None
             names = change.fields()
-            for side, fields in (("before", change.before), ("after", change.after)):
+            for side, fields, before in (("before", change.before, None), ("after", change.after, change.before)):
                 if fields is not None:
-                    shown = self.kind.shown(fields).items()
+                    shown = self.kind.shown(fields, before).items()
                     sides[side][change.key] = {name: value for name, value in shown if (value is not None if whole else name in names)}
         return sides
+
+    def _check_kept(self, changes: list[Change], objects: dict[str, Fields]) -> None:
+        """See that the server has what was written."""
+        for change in changes:
+            if not change.differs or change.key not in objects:
+                continue
+            again = self._change(change.where, change.element, objects[change.key])
+            if again.differs:
+                raise ResourceError(f"{change.where} ({change.key}): the server took the write, but did not keep {', '.join(again.fields())} as it was given.")
 
     def _places(self) -> list[tuple[str, Fields]]:
         return [(f"{self.kind.option}[{index}]", element) for index, element in enumerate(self.elements)]
@@ -252,6 +272,19 @@ class Engine:
                     self._write(again)
 
 
+def judge(client: PrefectClient, method: str, path: str, body: Fields) -> None:
+    """Let the server check what would be written, as a change of an object that does not exist."""
+    try:
+        client.request(method, f"{path}/{NOBODY}", body, missing_ok=True)
+    except PrefectError as exc:
+        if exc.status != 422 or exc.detail is None:
+            raise
+        option, _colon, problem = exc.detail.partition(": ")
+        if problem.startswith("Extra inputs are not permitted"):
+            problem = "this server's version of Prefect does not know it: leave it out, or upgrade the server"
+        raise InvalidError(re.sub(r"\.(\d+)", r"[\1]", option), f"{problem.removeprefix('Value error, ').rstrip('.')}.") from exc
+
+
 @contextlib.contextmanager
 def at(where: str) -> t.Iterator[None]:
     """Name the element that a fault is in."""
@@ -269,6 +302,7 @@ def manage(kind_class: type[Kind]) -> None:
     changes: list[Change] = []
     try:
         kind = kind_class(PrefectClient.from_params(module.params), module.check_mode)
+        kind.module = module
         engine = Engine(kind, module.params[kind.option], module.params["state"] == "present")
         changes = engine.plan()
         if not module.check_mode:

@@ -102,7 +102,7 @@ import json
 import re
 import typing as t
 
-from ansible_collections.selfhost.prefect.plugins.module_utils._resources import Fields, InvalidError, Kind, manage
+from ansible_collections.selfhost.prefect.plugins.module_utils._resources import Fields, InvalidError, Kind, judge, manage
 
 LONGEST_VALUE = 5000
 
@@ -118,6 +118,7 @@ class Variables(Kind):
     fields: t.ClassVar = {"name": "name", "value": "value", "tags": "tags"}
     needed = ("value",)
     defaults: t.ClassVar = {"tags": []}
+    takes_dashes = False
 
     def check(self, element: Fields) -> None:
         name = element["name"]
@@ -130,6 +131,14 @@ class Variables(Kind):
     def read(self, elements: list[Fields]) -> list[Fields]:
         names = [element["name"] for element in elements]
         return self.client.filter("variables/filter", {"variables": {"name": {"any_": names}}}, most=len(names))
+
+    def after(self, element: Fields, current: Fields | None) -> Fields:
+        name = element["name"]
+        # Older servers take no dashes. What one of them is told holds for all.
+        if current is None and "-" in name and not self.takes_dashes:
+            judge(self.client, "PATCH", "variables", {"name": name})
+            self.takes_dashes = True
+        return super().after(element, current)
 
     def create(self, after: Fields) -> None:
         self.client.post("variables/", after)

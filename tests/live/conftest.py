@@ -9,6 +9,7 @@ import typing as t
 
 import pytest
 from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import PrefectClient
+from ansible_collections.selfhost.prefect.plugins.module_utils._resources import NOBODY
 from ansible_collections.selfhost.prefect.tests.live.prefect_server import PrefectServer, locked_versions
 from ansible_collections.selfhost.prefect.tests.run_module import run_module
 
@@ -19,7 +20,8 @@ class Live:
     """A running server, and the collection's modules with it."""
 
     def __init__(self, server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.version = server.version
+        self.csrf = server.csrf
+        self.oldest = server.version == VERSIONS[0]
         self.connection = {"api_url": server.api_url, "auth_string": server.auth_string}
         self.client = PrefectClient(server.api_url, server.auth_string)
         # What the modules have asked the server, as "POST variables/filter".
@@ -43,8 +45,8 @@ class Live:
         return result
 
     def writes(self) -> list[str]:
-        """Those of the last module's requests that wrote something."""
-        return [request for request in self.requests if not request.startswith("GET ") and not request.endswith("/filter")]
+        """Those of the last module's requests that wrote something; what goes to nobody is only checked by the server."""
+        return [request for request in self.requests if not request.startswith("GET ") and not request.endswith(("/filter", NOBODY))]
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +56,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[dict[str, Pr
         started = []
         # All of them start before the first is waited for.
         for version in VERSIONS:
-            started.append(PrefectServer(version, tmp_path_factory.mktemp("prefect"), csrf=version == VERSIONS[-1]))
+            # Pages of 20 objects, so that a few are many.
+            started.append(PrefectServer(version, tmp_path_factory.mktemp("prefect"), csrf=version == VERSIONS[-1], default_limit=20))
             stack.callback(started[-1].close)
         for server in started:
             server.wait()

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build/prefect"
 LOCKS = ROOT / "roles/prefect_runtime/files"
-READY_WITHIN = 90.0
+READY_WITHIN = 180.0
 
 
 def locked_versions() -> list[str]:
@@ -47,8 +47,9 @@ def environment(version: str) -> Path:
 class PrefectServer:
     """A server that starts when it is made and is there until close(); its log and its data stand in `folder`."""
 
-    def __init__(self, version: str, folder: Path, csrf: bool = False) -> None:
+    def __init__(self, version: str, folder: Path, csrf: bool = False, default_limit: int = 200) -> None:
         self.version = version
+        self.csrf = csrf
         self.log = folder / "server.log"
         self.auth_string = f"admin:{secrets.token_urlsafe(16)}"
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -62,6 +63,7 @@ class PrefectServer:
             "PREFECT_SERVER_API_AUTH_STRING": self.auth_string,
             "PREFECT_API_AUTH_STRING": self.auth_string,
             "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": str(csrf),
+            "PREFECT_SERVER_API_DEFAULT_LIMIT": str(default_limit),
             # With every request.
             "PREFECT_SERVER_LOGGING_LEVEL": "INFO",
             "PREFECT_SERVER_UI_ENABLED": "false",

@@ -9,10 +9,13 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from ansible_collections.selfhost.prefect.plugins.module_utils._resources import NOBODY
 from ansible_collections.selfhost.prefect.plugins.modules import (
     prefect_global_concurrency_limit,
     prefect_tag_concurrency_limit,
     prefect_variable,
+    prefect_variable_info,
+    prefect_work_pool_info,
     prefect_work_queue,
 )
 
@@ -75,6 +78,18 @@ def test_variables(store):
 def test_variables_refused(store, element, message):
     assert store.run(prefect_variable, variables=[element])["msg"] == message
     assert store.api.requests == []
+
+
+def test_variables_with_dashes(store):
+    """Only newer servers take them, which is asked once and before anything is written."""
+    store.serve("variables", [], NOBODY)
+    wanted = [{"name": name, "value": 1} for name in ("plain", "a-b", "c-d")]
+    store.run(prefect_variable, variables=wanted)
+    assert store.writes()[0] == (f"PATCH variables/{NOBODY}", {"name": "a-b"})
+    assert [what for what, _body in store.writes()[1:]] == ["POST variables/"] * 3
+    store.api.routes[f"PATCH /api/variables/{NOBODY}"] = (422, {"exception_detail": [{"loc": ["body", "name"], "msg": "Value error, No dashes."}]})
+    assert store.run(prefect_variable, variables=wanted)["msg"] == "variables[1].name: No dashes."
+    assert [what for what, _body in store.writes()] == [f"PATCH variables/{NOBODY}"]
 
 
 def test_global_concurrency_limits(store):
@@ -229,3 +244,28 @@ def test_work_queues_of_no_pool(queues):
     queues.serve("work_pools", [])
     assert run_queues(queues, {"name": "a"}, check_mode=True)["changed"] is True
     assert run_queues(queues, {"name": "a"}, state="absent")["changed"] is False
+
+
+def test_work_pool_info(store):
+    store.serve("work_pools", [{"name": "p q"}, {"name": "a"}])
+    for pool in ("p%20q", "a"):
+        store.serve(f"work_pools/{pool}/queues", [{"name": "default"}])
+        store.serve(f"work_pools/{pool}/workers", [{"name": "worker"}])
+    read = {"work_queues": [{"name": "default"}], "workers": [{"name": "worker"}]}
+    assert store.run(prefect_work_pool_info)["work_pools"] == [{"name": "a", **read}, {"name": "p q", **read}]
+    assert store.run(prefect_work_pool_info, names=["a", "a"])["work_pools"] == [{"name": "a", **read}]
+    assert store.writes() == []
+
+
+def test_variable_info(store):
+    store.serve("variables", [{"name": "a"}, {"name": "b"}])
+    assert store.run(prefect_variable_info)["variables"] == [{"name": "a"}, {"name": "b"}]
+    assert store.api.requests[0]["body"] == {"offset": 0}
+    assert store.run(prefect_variable_info, names=["b"], tags=["t"])["variables"] == [{"name": "b"}]
+    assert store.api.requests[0]["body"] == {"variables": {"name": {"any_": ["b"]}, "tags": {"all_": ["t"]}}, "offset": 0}
+
+
+@pytest.mark.parametrize("module", [prefect_variable_info, prefect_work_pool_info])
+def test_info_of_no_server(store, module):
+    store.api.routes.clear()
+    assert store.run(module)["msg"].endswith("there is no such route (HTTP 404): let api_url end in /api, or upgrade a Prefect that is too old to have this.")
