@@ -56,7 +56,7 @@ class Things(Kind):
                 change.forced = {"size": 5}
         return super().order(changes)
 
-    def shown(self, fields):
+    def shown(self, fields, _before=None):
         return {name: "masked" if name == "secret" and value else value for name, value in fields.items()}
 
 
