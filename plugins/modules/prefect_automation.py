@@ -172,6 +172,7 @@ automations:
       actions_on_resolve: []
 """
 
+import itertools
 import typing as t
 
 from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import PrefectClient
@@ -293,8 +294,7 @@ class Automations(Kind):
         after = super().after(element, current)
         after["trigger"] = complete(after["trigger"], before.get("trigger"), TRIGGER)
         for option in ACTIONS:
-            stored = [*before.get(option, []), *[None] * len(after[option])]
-            after[option] = [complete(action, other, ACTION) for action, other in zip(after[option], stored)]
+            after[option] = complete_each(after[option], before.get(option, []), ACTION)
         if not same(after, before):
             judge(self.client, "PUT", "automations", body_of(after))
         return after
@@ -382,7 +382,14 @@ def complete(wanted: Fields, stored: Fields | None, known: t.Collection[str]) ->
     """Keep what the server has and this module does not know."""
     if not stored or stored["type"] != wanted["type"]:
         return wanted
-    return {**{field: value for field, value in stored.items() if field not in known}, **wanted}
+    kept = {field: value for field, value in stored.items() if field not in known}
+    inner = {"triggers": complete_each(wanted["triggers"], stored["triggers"], known)} if "triggers" in wanted else {}
+    return {**kept, **wanted, **inner}
+
+
+def complete_each(wanted: list[Fields], stored: list[Fields], known: t.Collection[str]) -> list[Fields]:
+    """Complete each by the one in its place."""
+    return [complete(fields, other, known) for fields, other in itertools.zip_longest(wanted, stored[: len(wanted)])]
 
 
 def body_of(fields: Fields) -> Fields:

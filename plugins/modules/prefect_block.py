@@ -48,7 +48,7 @@ options:
       data:
         description:
           - Values of the fields of the block. A field that is not given keeps its value.
-          - Another block is referred to by its type and name, C({$ref: gcp-credentials/main}).
+          - "Another block is referred to by its type and name, C({$ref: gcp-credentials/main})."
           - The type says which of the fields are secrets. They are compared like the others, because a self-hosted server gives them to those who have its
             auth string, but they are never shown.
           - What the type does not mark as a secret, such as the C(settings) of V(remote-file-system), is shown, by Prefect as well.
@@ -185,10 +185,13 @@ class Blocks(Kind):
         secret: list[t.Any] = [self.client.auth_string]
         public: list[t.Any] = []
         for element in elements:
-            if element["type"] in self.secrets:
-                public.append(hide(element["data"] or {}, self.secrets[element["type"]], found=secret))
-            else:
-                secret.append(element["data"])
+            properties = self.schemas.get(element["type"], {"fields": {}})["fields"].get("properties", {})
+            for field, value in (element["data"] or {}).items():
+                # A field that is not there may be a secret one, misspelt.
+                if field in properties:
+                    public.append(hide({field: value}, self.secrets[element["type"]], found=secret))
+                else:
+                    secret.append(value)
         self.module.no_log_values -= set(leaves(public)) - set(leaves(secret))
 
     def block_of(self, document: Fields) -> Fields:

@@ -489,15 +489,19 @@ def schedule_of(stored: Fields) -> Fields:
 
 def keep_anchors(wanted: list[Fields], stored: list[Fields]) -> list[Fields]:
     """Let intervals go on counting from where they did, unless the task says otherwise."""
-    anchors = [({field: value for field, value in schedule.items() if field not in ("anchor_date", "active")}, schedule) for schedule in stored]
+    named = [schedule.get("anchor_date") for schedule in wanted]
+    counting = [schedule for schedule in stored if "interval" in schedule and schedule["anchor_date"] not in named]
     kept = []
     for schedule in wanted:
-        like = {field: value for field, value in schedule.items() if field != "active"}
-        found = next((pair for pair in anchors if "interval" in schedule and pair[0] == like), None)
-        kept.append({**schedule, "anchor_date": found[1]["anchor_date"]} if found else schedule)
-        if found:
-            anchors.remove(found)
-    return [dict(sorted(schedule.items())) for schedule in kept]
+        like = [other for other in counting if {**other, "active": True, "anchor_date": None} == {**schedule, "active": True, "anchor_date": None}]
+        if "interval" not in schedule or "anchor_date" in schedule or not like:
+            kept.append(schedule)
+            continue
+        # One that is as active as before goes before one that is switched.
+        other = min(like, key=lambda one: one["active"] != schedule["active"])
+        counting.remove(other)
+        kept.append(dict(sorted({**schedule, "anchor_date": other["anchor_date"]}.items())))
+    return kept
 
 
 def body_of_schedule(schedule: Fields) -> Fields:

@@ -359,3 +359,47 @@ def test_connection_errors_are_told_apart(exception, kind, words):
     assert "http://host" in problem
     assert remedy
     assert str(PrefectError("It broke", "", "x")) == "It broke."
+
+
+def fault(*place: t.Any, kind: str = "missing", msg: str = "Field required", **more: t.Any) -> dict[str, t.Any]:
+    return {"loc": ["body", *place], "type": kind, "msg": msg, **more}
+
+
+@pytest.mark.parametrize(
+    ("faults", "detail"),
+    [
+        # The kind that is meant is the one that differs least.
+        (
+            [
+                fault("s", 0, "function-after[check(), IntervalSchedule]", "interval"),
+                fault("s", 0, "function-after[check(), IntervalSchedule]", "cron", kind="extra_forbidden"),
+                fault("s", 0, "CronSchedule", "cron", kind="value_error", msg="bad cron"),
+                fault("name"),
+            ],
+            "name: Field required; s.0.cron: bad cron",
+        ),
+        # Or the one whose type fits.
+        (
+            [
+                fault("a", "DoNothing", "type", kind="literal_error", msg="no"),
+                fault("a", "Run", "Inner", "x", msg="first"),
+                fault("a", "Run", "y", msg="second"),
+            ],
+            "a.y: second; a.x: first",
+        ),
+        # Or none, and then the types are told.
+        (
+            [
+                fault("a", 1, "DoNothing", "type", kind="literal_error", msg="no", ctx={"expected": "'do-nothing'"}),
+                fault("a", 1, "Run", "type", kind="literal_error", msg="no", ctx={"expected": "'run'"}),
+                fault("a", 1, "Run", "id"),
+            ],
+            "a.1.type: Input should be 'do-nothing' or 'run'",
+        ),
+    ],
+)
+def test_a_value_of_several_kinds(fake_api, faults, detail):
+    fake_api.routes["GET /api/x"] = (422, {"exception_detail": faults})
+    with pytest.raises(PrefectError) as raised:
+        PrefectClient(fake_api.url).get("x")
+    assert raised.value.detail == detail
