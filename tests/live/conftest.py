@@ -20,6 +20,7 @@ class Live:
     """A running server, and the collection's modules with it."""
 
     def __init__(self, server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.version = server.version
         self.csrf = server.csrf
         self.oldest = server.version == VERSIONS[0]
         self.connection = {"api_url": server.api_url, "auth_string": server.auth_string}
