@@ -175,8 +175,8 @@ class DatabaseError(Exception):
 class Database:
     """A database of Prefect's, reached by the interpreter of an installed Prefect."""
 
-    def __init__(self, url: str, *, settings: dict[str, Any], python: str, user: str = "", timeout: int = 10, names: Names = NAMES) -> None:
-        self.url, self.settings, self.python, self.timeout, self.names = url, settings, python, timeout, names
+    def __init__(self, url: str, *, settings: dict[str, Any], python: str, user: str = "", timeout: int = 10, names: Names | None = None) -> None:
+        self.url, self.settings, self.python, self.timeout, self.names = url, settings, python, timeout, names or NAMES
         self.user = user or pwd.getpwuid(os.geteuid()).pw_name
         self.is_sqlite = url.startswith(SQLITE)
         self.parts = {} if self.is_sqlite else parse_url(url)
@@ -236,7 +236,8 @@ class Database:
             os.chown(home, account.pw_uid, account.pw_gid)
             # Nothing of Ansible's environment, no .env, no prefect.toml and no profile has a say.
             environment = {"PATH": "/usr/bin:/bin", "HOME": home, "PREFECT_HOME": home, "DO_NOT_TRACK": "1", **(environment or {})}
-            return subprocess.run(
+            # AnsibleModule.run_command() cannot become another user.
+            return subprocess.run(  # pylint: disable=ansible-bad-function
                 command,
                 input=text,
                 stdout=subprocess.PIPE,

@@ -157,6 +157,7 @@ workers:
 
 import datetime as dt
 import email.utils
+import functools
 import re
 import secrets
 import socket
@@ -271,6 +272,7 @@ class Doctor:
             except PrefectError as exc:
                 self.add_error(check.__name__.replace("check_", ""), exc)
 
+    @functools.cached_property
     def settings(self) -> dict[str, t.Any]:
         """Give the settings of the server, without its secrets; none where it does not tell them."""
         try:
@@ -365,7 +367,8 @@ class Doctor:
     def check_ui(self) -> None:
         """See that the UI sends browsers to an address that they reach."""
         root = self.client.api_url[: -len("/api")] if self.client.base_path.endswith("/api") else ""
-        settings = self.with_auth(None, root).get("ui-settings", missing_ok=True) if root else None
+        is_off = self.settings.get("ui", {}).get("enabled") is False
+        settings = self.with_auth(None, root).get("ui-settings", missing_ok=True) if root and not is_off else None
         if not isinstance(settings, dict) or not settings.get("api_url"):
             self.add("ui", "skipped", "there is no UI at this address")
             return
@@ -447,7 +450,7 @@ class Doctor:
 
     def check_events(self) -> None:
         """See that events are deleted when their time has come."""
-        settings = self.settings()
+        settings = self.settings
         overrides = (settings.get("services", {}).get("db_vacuum") or {}).get("event_retention_overrides") or {}
         kept_for = max(map(parse_duration, (settings.get("events", {}).get("retention_period"), *overrides.values())))
         if not kept_for:
@@ -516,7 +519,7 @@ class Doctor:
 
     def pool_settings(self) -> dict[str, t.Any]:
         """Give the pool's settings, which old versions name otherwise."""
-        database = self.settings().get("database", {})
+        database = self.settings.get("database", {})
         return {"sqlalchemy": database.get("sqlalchemy") or {key: database.get(f"sqlalchemy_{key}") for key in ("pool_size", "max_overflow")}}
 
 

@@ -58,6 +58,7 @@ options:
         description:
           - What differs from the base job template that the server has for the type, or all of it.
           - It is laid over the server's own. Dictionaries are merged, everything else is replaced.
+          - A server that reaches the internet takes its own from Prefect's registry. When that has a new one, the pool is brought up to it.
           - Left out, the pool keeps its template. A new pool has an empty one, which the first worker that starts in it fills in with the default
             of the type as that worker has it installed, so that pool and worker agree on the fields.
           - A file is read with P(ansible.builtin.file#lookup), as the example shows. In a playbook, C({{ }}) needs C(!unsafe).
@@ -282,7 +283,7 @@ class WorkPools(Kind):
             except PrefectError as exc:
                 # Another host may have been faster, and each new pool has a queue "default".
                 if exc.status != 409:
-                    raise
+                    raise PrefectError(f"the pool is there, its queue {name!r} is not: {exc.problem}", exc.remedy, exc.kind, exc.status) from exc
 
 
 def merge(below: Fields, above: Fields) -> Fields:

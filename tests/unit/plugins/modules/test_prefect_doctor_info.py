@@ -267,6 +267,12 @@ def test_the_address_that_the_ui_uses(installation, fake_api, examine, answer, e
     assert status(examine())["ui"] == "ok"
 
 
+def test_a_ui_that_is_off(installation, fake_api, examine):
+    fake_api.routes["GET /ui-settings"] = (200, {"api_url": "http://127.0.0.1:4200/api"})
+    fake_api.routes["GET /api/admin/settings"] = (200, {"server": {**SETTINGS, "ui": {"enabled": False}}})
+    assert status(examine())["ui"] == "skipped"
+
+
 def test_an_api_elsewhere_has_no_known_ui(installation, fake_api, examine):
     fake_api.routes.update({route.replace("/api/", "/prefect/"): answer for route, answer in list(fake_api.routes.items())})
     assert status(examine(api_url=fake_api.url.replace("/api", "/prefect")))["ui"] == "skipped"

@@ -137,7 +137,9 @@ def test_queues(pools):
     assert more["diff"] == {"before": {"a b": {"work_queues": ["nightly"]}}, "after": {"a b": {"work_queues": ["new", "nightly"]}}}
     assert pools.run(work_queues=[])["changed"] is False
     pools.api.routes["POST /api/work_pools/a%20b/queues"] = (422, {"detail": "No such name."})
-    assert pools.run(work_queues=["odd"])["msg"].endswith("HTTP 422: No such name. Written: nothing. Not written: a b.")
+    message = pools.run(work_queues=["odd"])["msg"]
+    assert message.startswith("work_pools[0] (a b): the pool is there, its queue 'odd' is not: POST ")
+    assert message.endswith("HTTP 422: No such name. Written: nothing. Not written: a b.")
 
 
 def test_the_template_is_laid_over_that_of_the_type(pools):

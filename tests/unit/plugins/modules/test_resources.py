@@ -125,7 +125,7 @@ def test_global_concurrency_limits_refused(store, element, message):
 def test_tag_concurrency_limits(store, kept_as):
     """Older servers have them by themselves, newer ones among the global limits too."""
     tags = [{"id": "1", "tag": "a", "concurrency_limit": 1, "active_slots": []}]
-    limits = [{"id": "1", "name": "tag:a", "limit": 1}, {"id": "2", "name": "a", "limit": 7}]
+    limits = [{"id": "1", "name": "tag:a", "limit": 1}, {"id": "2", "name": "all:b", "limit": 0}]
     store.serve("concurrency_limits", tags if kept_as == "tags" else [], "1")
     store.serve("v2/concurrency_limits", limits if kept_as == "global" else [])
     wanted = [{"tag": "a", "concurrency_limit": 2}, {"tag": "b", "concurrency_limit": 0}]
