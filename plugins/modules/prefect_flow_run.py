@@ -281,8 +281,8 @@ def main() -> None:
             flow_run.start()
         if module.params["wait"]:
             problem = flow_run.problem(flow_run.wait(deadline))
-        if problem:
-            time.sleep(LOG_SECONDS)
+            # The last log lines come after the state; those of an old run are there.
+            time.sleep(LOG_SECONDS if changed else 0)
         result = flow_run.result()
     except PrefectError as exc:
         module.fail_json(msg=str(exc))
