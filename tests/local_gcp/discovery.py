@@ -36,7 +36,7 @@ APIS = (
     "vpcaccess.v1",
 )
 # Google accepts these in the bodies of requests and leaves them alone: clients send what they have read.
-TOLERATED = {"kind", "id", "selfLink", "etag", "fingerprint", "name", "creationTimestamp", "labelFingerprint"}
+TOLERATED = {"kind", "id", "selfLink", "etag", "fingerprint", "name", "creationTimestamp", "labelFingerprint", "region", "zone"}
 OUTPUT_ONLY = re.compile(r"^\s*(\[Output Only\]|Output only\.|@OutputOnly)", re.IGNORECASE)
 DATETIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 DURATION = re.compile(r"-?\d+(\.\d{1,9})?s")
