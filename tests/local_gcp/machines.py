@@ -189,10 +189,10 @@ class Machines:
         try:
             wait_for_probe(container, address, port, main["startupProbe"])
         except GoogleError:
-            log = docker("logs", "--tail=5", container, check=False)
+            words = engine.last_words(container)
             engine.remove(container)
             text = f"Revision '{tail(name)}' is not ready and cannot serve traffic. The user-provided container failed the configured startup probe checks."
-            raise GoogleError(400, f"{text} Its last words: {log.strip()[-400:]}") from None
+            raise GoogleError(400, f"{text} Its last words: {words}") from None
         return address, port
 
     def service_down(self, cloud: LocalCloud, _operation: Operation, target: str) -> None:

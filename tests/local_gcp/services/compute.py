@@ -319,7 +319,7 @@ def block_of(field: str, text: str) -> ipaddress.IPv4Network:
 
 def taken_blocks(cloud: LocalCloud, network: str, but: str) -> t.Iterator[tuple[str, ipaddress.IPv4Network]]:
     """The subnets of a network and the ranges reserved in it."""
-    for name, resource in cloud.state.resources.items():
+    for name, resource in cloud.state.planned():
         if name.startswith("compute/") and name != but and tail(resource.get("network")) == tail(network):
             if "/subnetworks/" in name:
                 yield f"subnetwork '{resource['name']}'", ipaddress.IPv4Network(resource["ipCidrRange"])
@@ -376,7 +376,7 @@ def free_address(cloud: LocalCloud, subnet: str, wanted: str | None = None) -> s
     """ "Subnets", unusable addresses: the first two and the last two of a range are Google's."""
     block = ipaddress.IPv4Network(cloud.state.resources[subnet]["ipCidrRange"])
     used = set()
-    for name, resource in cloud.state.resources.items():
+    for name, resource in cloud.state.planned():
         if name.startswith("compute/"):
             used.add(resource.get("address"))
             used |= {interface.get("networkIP") for interface in resource.get("networkInterfaces", []) if isinstance(interface, dict)}

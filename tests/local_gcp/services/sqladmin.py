@@ -411,8 +411,7 @@ def private_address(cloud: LocalCloud, configuration: dict[str, Json]) -> str:
     connection = t.cast("dict[str, Json]", peering(cloud, network))
     name = configuration.get("allocatedIpRange") or connection["reservedPeeringRanges"][0]
     block = cloud.state.resources[f"compute/projects/{cloud.project}/global/addresses/{name}"]
-    instances = cloud.state.below(f"sql/projects/{cloud.project}/instances/").values()
-    taken = {address["ipAddress"] for instance in instances for address in instance.get("ipAddresses", [])}
+    taken = {address["ipAddress"] for name, one in cloud.state.planned() if name.startswith("sql/") for address in one.get("ipAddresses", [])}
     hosts = ipaddress.ip_network(f"{block['address']}/{block['prefixLength']}").hosts()
     return next(str(host) for number, host in enumerate(hosts, 1) if number >= 3 and str(host) not in taken)
 

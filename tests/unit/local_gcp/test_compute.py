@@ -193,6 +193,14 @@ def test_a_machine(compute: t.Any, google: Google) -> None:
     assert (second["networkInterfaces"][0]["networkIP"], bool(second["networkInterfaces"][0]["accessConfigs"][0]["natIP"])) == ("10.10.0.3", True)
 
 
+def test_no_address_is_given_twice(compute: t.Any, cloud: LocalCloud) -> None:
+    for name in ("one", "two"):
+        insert(compute, name=name).execute()
+    cloud.settle()
+    items = compute.instances().list(project=PROJECT, zone=ZONE).execute()["items"]
+    assert [one["networkInterfaces"][0]["networkIP"] for one in items] == ["10.10.0.2", "10.10.0.3"]
+
+
 def test_what_changes_of_a_machine(compute: t.Any, google: Google) -> None:
     google.compute(insert(compute))
     instances, name = compute.instances(), {"project": PROJECT, "zone": ZONE, "instance": "server"}
