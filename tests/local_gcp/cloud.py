@@ -141,9 +141,11 @@ class LocalCloud:
         self.port = self.server.port
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> LocalCloud:
+    def __enter__(self) -> t.Self:
         self.server.start()
         self._resume()
+        if self.machines:
+            self.machines.resume(self)
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -178,9 +180,9 @@ class LocalCloud:
         """For clients that know only Google's own addresses."""
         names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "HTTPLIB2_CA_CERTS")
         return {
-            **{name: self.url for name in ("HTTPS_PROXY", "https_proxy")},
+            **dict.fromkeys(("HTTPS_PROXY", "https_proxy"), self.url),
             **dict.fromkeys(names, self.ca_file),
-            **{name: "127.0.0.1,localhost" for name in ("NO_PROXY", "no_proxy")},
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
             "GCE_METADATA_HOST": f"127.0.0.1:{self.port}",
             "GCE_METADATA_IP": f"127.0.0.1:{self.port}",
         }
@@ -331,7 +333,8 @@ class LocalCloud:
 
     def busy(self, target: str) -> bool:
         """Whether an operation runs on a resource. To ask is to look at it, so that who only retries also gets on."""
-        return any([not self.poll(operation) for operation in self.running(target)])
+        running = [operation for operation in self.running(target) if not self.poll(operation)]
+        return bool(running)
 
     def running(self, target: str) -> list[dict[str, Json]]:
         return [operation for operation in self.state.operations.values() if operation["target"] == target and not operation["done"]]

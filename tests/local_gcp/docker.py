@@ -174,8 +174,10 @@ def clean(owner: str) -> None:
         docker("network", "rm", *networks)
     if is_here(IMAGE):
         save, restore = ("iptables-legacy-save", "iptables-legacy") if uses_legacy() else ("iptables-save", "iptables")
-        script = f'for table in filter nat; do {save} -t $table | sed -n "s/^-A \\(.*local-gcp:{owner}[\\" ].*\\)/-D \\1/p" | while read -r line; do eval {restore} -w -t $table "$line"; done; done'
-        host("sh", "-c", script)
+        # iptables-save writes rules as one would give them: with -D for -A they go.
+        pick = f's/^-A \\(.*local-gcp:{owner}[" ].*\\)/-D \\1/p'
+        remove_each = f'while read -r line; do eval {restore} -w -t $table "$line"; done'
+        host("sh", "-c", f"for table in filter nat; do {save} -t $table | sed -n '{pick}' | {remove_each}; done")
 
 
 def addresses(container: str) -> list[str]:

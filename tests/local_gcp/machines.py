@@ -164,8 +164,18 @@ class Machines:
     # Cloud Run
 
     def service_up(self, cloud: LocalCloud, operation: Operation, target: str, _latest: str) -> None:
+        self._serve(cloud, resource(cloud, operation, target), target)
+        for name, _instance in running_instances(cloud, operation):
+            self._trust(cloud, container_name(name))
+
+    def resume(self, cloud: LocalCloud) -> None:
+        """After a restart of this cloud its containers still run; the front end is to be told of them."""
+        for name, service in list(cloud.state.resources.items()):
+            if name.startswith("run/") and service.get("uri") and not cloud.running(name):
+                self._serve(cloud, service, name)
+
+    def _serve(self, cloud: LocalCloud, service: dict[str, Json], target: str) -> None:
         """Start each revision that the traffic goes to, wait for its probe, and only then move the traffic."""
-        service = resource(cloud, operation, target)
         shares = []
         for share in service["traffic"]:
             revision = f"{target}/revisions/{share['revision']}" if share.get("revision") else f"run/{service['latestCreatedRevision']}"
@@ -175,8 +185,6 @@ class Machines:
                 cloud.server.backends[f"{share['tag']}---{host_of(service['uri'])}"] = Backend(target, [(address, 100)])
         cloud.server.backends[host_of(service["uri"])] = Backend(target, shares)
         cloud.server.serve_front(make_front(cloud))
-        for name, _instance in running_instances(cloud, operation):
-            self._trust(cloud, container_name(name))
 
     def _start_revision(self, cloud: LocalCloud, revision: dict[str, Json], name: str) -> tuple[str, int]:
         container = container_name(name)

@@ -114,7 +114,7 @@ class RequestHandler(BaseHTTPRequestHandler):
     # Headers and body are two packets: without this each answer waits for the other side's delayed acknowledgement.
     disable_nagle_algorithm = True
 
-    def do_CONNECT(self) -> None:  # noqa: N802  # http.server's name
+    def do_CONNECT(self) -> None:  # http.server's name
         """Be the proxy and the host behind it: what the client says goes on over TLS, to this same handler."""
         self.tunnel = self.path.partition(":")[0]
         self.send_response(200)

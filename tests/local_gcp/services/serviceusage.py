@@ -16,7 +16,12 @@ SUFFIX = ".googleapis.com"
 
 def short(cloud: LocalCloud, name: str) -> str:
     """The API's name without googleapis.com."""
-    if not name.endswith(SUFFIX) or name.removesuffix(SUFFIX) not in GCLOUD_NAMES.keys() | cloud.enabled.keys() | {"serviceusage", "iamcredentials", "iap", "oslogin"}:
+    if not name.endswith(SUFFIX) or name.removesuffix(SUFFIX) not in GCLOUD_NAMES.keys() | cloud.enabled.keys() | {
+        "serviceusage",
+        "iamcredentials",
+        "iap",
+        "oslogin",
+    }:
         details = [error_info("SERVICE_CONFIG_NOT_FOUND_OR_PERMISSION_DENIED", "serviceusage.googleapis.com", services=name)]
         raise GoogleError(404, f"Not found or permission denied for service(s): {name}.", details=details)
     return name.removesuffix(SUFFIX)

@@ -374,7 +374,10 @@ def insert_instance(cloud: LocalCloud, call: Call) -> Json:
         "maintenanceVersion": f"{version}.R20260101.00_00",
     }
     cloud.state.put(target, resource)
-    below = [(f"{target}/users/postgres", user_json(cloud, name, "postgres", "BUILT_IN")), (f"{target}/databases/postgres", database_json(cloud, name, "postgres"))]
+    below = [
+        (f"{target}/users/postgres", user_json(cloud, name, "postgres", "BUILT_IN")),
+        (f"{target}/databases/postgres", database_json(cloud, name, "postgres")),
+    ]
     if body.get("rootPassword"):
         below[0][1]["_password"] = body["rootPassword"]
     failed = [(target, {**resource, "state": "FAILED"})]
@@ -528,7 +531,13 @@ def list_server_cas(cloud: LocalCloud, call: Call) -> Json:
 def list_flags(_cloud: LocalCloud, call: Call) -> Json:
     items = []
     for name, (kind, lowest, highest, restart) in FLAGS.items():
-        flag = {"kind": "sql#flag", "name": name, "type": kind, "appliesTo": ["POSTGRES_14", "POSTGRES_15", "POSTGRES_16", "POSTGRES_17"], "requiresRestart": restart}
+        flag = {
+            "kind": "sql#flag",
+            "name": name,
+            "type": kind,
+            "appliesTo": ["POSTGRES_14", "POSTGRES_15", "POSTGRES_16", "POSTGRES_17"],
+            "requiresRestart": restart,
+        }
         if kind == "INTEGER":
             flag.update(minValue=str(lowest), maxValue=str(highest))
         items.append(flag)

@@ -155,7 +155,7 @@ def test_a_machine_stops_and_starts_with_its_firewall(cloud: LocalCloud) -> None
     assert not reaches("local-gcp-vm-server", "10.30.0.3", 4200)
 
 
-def psql(container: str, host: str, user: str, password: str, statement: str, mode: str = "verify-ca") -> subprocess.CompletedProcess[str]:
+def psql(container: str, host: str, user: str, password: str, statement: str, *, mode: str = "verify-ca") -> subprocess.CompletedProcess[str]:
     url = f"host={host} user={user} dbname=prefect-db sslmode={mode} sslrootcert=/tmp/ca.pem"
     command = ["docker", "exec", "--env", "PGPASSWORD", container, "psql", "--no-psqlrc", "-Atc", statement, url]
     return subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin:/usr/local/bin", "PGPASSWORD": password})
@@ -179,9 +179,9 @@ def test_a_database_with_tls_and_the_users_of_the_api(cloud: LocalCloud) -> None
     statement = "CREATE EXTENSION pg_trgm; CREATE TABLE one (two int); SHOW max_connections"
     assert psql(client, host, "prefect", "made-up's 1", statement).stdout.split()[-1] == "77"
     assert "password authentication failed" in psql(client, host, "prefect", "another", "SELECT 1").stderr
-    assert "no encryption" in psql(client, host, "prefect", "made-up's 1", "SELECT 1", "disable").stderr
+    assert "no encryption" in psql(client, host, "prefect", "made-up's 1", "SELECT 1", mode="disable").stderr
     # The default authority does not vouch for an address.
-    assert "does not match host name" in psql(client, host, "prefect", "made-up's 1", "SELECT 1", "verify-full").stderr
+    assert "does not match host name" in psql(client, host, "prefect", "made-up's 1", "SELECT 1", mode="verify-full").stderr
     assert reaches("local-gcp-vm-server", host, 5432)
     cloud.ask("PUT", f"{SQL}/db/users?name=prefect", {"password": "another"})
     wait(cloud)
@@ -201,7 +201,12 @@ def service(version: int, **template: t.Any) -> dict[str, t.Any]:
     volume = {"name": "conf", "secret": {"secret": "conf", "defaultMode": 292, "items": [{"version": str(version), "path": "default.conf"}]}}
     return {
         "invokerIamDisabled": True,
-        "template": {"containers": [container], "volumes": [volume], "vpcAccess": {"networkInterfaces": [{"network": NETWORK, "subnetwork": subnet}]}, **template},
+        "template": {
+            "containers": [container],
+            "volumes": [volume],
+            "vpcAccess": {"networkInterfaces": [{"network": NETWORK, "subnetwork": subnet}]},
+            **template,
+        },
     }
 
 
@@ -269,7 +274,7 @@ def test_traffic_moves_when_the_new_revision_is_ready_and_back(cloud: LocalCloud
 
 
 def test_a_revision_that_does_not_start_takes_no_traffic(cloud: LocalCloud) -> None:
-    add_config(cloud, "this is no configuration")
+    add_config(cloud, "nonsense on;")
     cloud.ask("PATCH", f"{RUN}/proxy", service(3))
     deadline = time.monotonic() + 60
     while cloud.ask("GET", f"{RUN}/proxy")["reconciling"]:

@@ -38,7 +38,7 @@ def error_of(response: requests.Response) -> dict[str, t.Any]:
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ({"replicaton": {}}, "Unknown name \"replicaton\": Cannot find field."),
+        ({"replicaton": {}}, 'Unknown name "replicaton": Cannot find field.'),
         ({"replication": {"automatic": {"kms": 1}}}, "Unknown name \"kms\" at 'replication.automatic'"),
         ({"replication": []}, "Invalid value at 'replication' (MESSAGE), []"),
         ({"labels": {"a": 1}}, "Invalid value at 'labels.a' (TYPE_STRING), 1"),

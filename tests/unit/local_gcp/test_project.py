@@ -134,7 +134,9 @@ def test_a_connection_that_is_in_use(connections: t.Any, google: Google, cloud: 
 def test_a_network_is_held_by_its_peering(connections: t.Any, google: Google, cloud: LocalCloud) -> None:
     wait(google, "servicenetworking.v1", connections.create(parent=PARENT, body={"network": NETWORK, "reservedPeeringRanges": ["one"]}).execute())
     networks = google("compute.v1").networks()
-    google.refused(networks.removePeering(project=PROJECT, network="default", body={"name": "servicenetworking-googleapis-com", "none": 1}), 400, "Unknown name")
+    google.refused(
+        networks.removePeering(project=PROJECT, network="default", body={"name": "servicenetworking-googleapis-com", "none": 1}), 400, "Unknown name"
+    )
     google.compute(networks.removePeering(project=PROJECT, network="default", body={"name": "servicenetworking-googleapis-com"}))
     assert connections.list(parent=PARENT, network=NETWORK).execute() == {}
     google.refused(networks.removePeering(project=PROJECT, network="default", body={"name": "servicenetworking-googleapis-com"}), 400, "no peering")
