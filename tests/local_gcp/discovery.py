@@ -97,8 +97,12 @@ class Method:
         self.response: str | None = description.get("response", {}).get("$ref")
         path = "/" + (api.base + description.get("flatPath", description["path"])).lstrip("/")
         self.literal = len(re.sub(r"\{\+?\w+\}", "", path))
-        self.pattern = re.compile(re.sub(r"\\\{(?:\\\+)?(\w+)\\\}", r"(?P<\1>[^/:]+)", re.escape(path)))
+        pattern = re.sub(r"\\\{(?:\\\+)?(\w+)\\\}", r"(?P<\1>[^/:]+)", re.escape(path))
         parameters = description.get("parameters", {})
+        # The name of an operation may be longer than its template has parts for.
+        if any(one.get("pattern", "").endswith("/.*$") for one in parameters.values()):
+            pattern = re.sub(r"\[\^/:\]\+\)$", "[^:]+)", pattern)
+        self.pattern = re.compile(pattern)
         self.query = {name: make_shape(one) for name, one in parameters.items() if one["location"] == "query"}
         self.required = {name for name, one in parameters.items() if one["location"] == "query" and one.get("required")}
         self.repeated = {name for name, one in parameters.items() if one.get("repeated")}

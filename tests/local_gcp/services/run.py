@@ -13,7 +13,7 @@ from .. import identity
 from ..cloud import Call, LocalCloud, handles
 from ..errors import GoogleError, bad_request
 from ..state import Json, etag, masked, merged, now
-from ._common import check_quota, find_operation, get_policy, lro, page, public, set_policy, test_permissions
+from ._common import begin_lro, check_quota, get_policy, location, page, public, set_policy, test_permissions
 from .iam import check_exists
 from .secretmanager import version_of
 
@@ -28,12 +28,8 @@ LATEST = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
 REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
 
 
-def parent(cloud: LocalCloud, call: Call) -> str:
-    return f"projects/{cloud.project_id(call.get('projectsId'))}/locations/{call.get('locationsId')}"
-
-
 def service_name(cloud: LocalCloud, call: Call) -> str:
-    return f"{parent(cloud, call)}/services/{call.get('servicesId')}"
+    return f"{location(cloud, call)}/services/{call.get('servicesId')}"
 
 
 def existing(cloud: LocalCloud, call: Call) -> tuple[str, dict[str, Json]]:
@@ -159,6 +155,8 @@ def check_network(cloud: LocalCloud, location: str, template: dict[str, Json]) -
     access = template.get("vpcAccess") or {}
     if access.get("connector") and access.get("networkInterfaces"):
         raise violation("service.template.vpc_access", "a connector and network interfaces exclude each other.")
+    if access.get("connector") and cloud.state.resources.get(f"vpcaccess/{cloud_name(cloud, access['connector'])}", {}).get("state") != "READY":
+        raise violation("service.template.vpc_access.connector", f"VPC connector {access['connector']} does not exist, or it is not ready to serve traffic.")
     for interface in access.get("networkInterfaces", []):
         subnet = interface.get("subnetwork", "")
         name = f"compute/{subnet}" if subnet.startswith("projects/") else f"compute/projects/{cloud.project}/regions/{location}/subnetworks/{subnet}"
@@ -354,16 +352,14 @@ def statuses_of(cloud: LocalCloud, target: dict[str, Json], name: str) -> dict[s
 
 
 def begin(cloud: LocalCloud, call: Call, path: str, response: dict[str, Json], **options: t.Any) -> dict[str, Json]:
-    operation = cloud.start("run", path, service="run", response=response, **options)
-    operation["public_name"] = f"{parent(cloud, call)}/operations/{operation['name']}"
-    operation["metadata"] = {"@type": f"type.googleapis.com/{TYPE}", **public(cloud.state.resources.get(path, response))}
-    return lro(operation, TYPE)
+    metadata = {"@type": f"type.googleapis.com/{TYPE}", **public(cloud.state.resources.get(path, response))}
+    return begin_lro(cloud, call, path, TYPE, response, metadata=metadata, **options)
 
 
 def finished(cloud: LocalCloud, call: Call, response: dict[str, Json]) -> dict[str, Json]:
     """The answer of a dry run: what would be."""
     return {
-        "name": f"{parent(cloud, call)}/operations/{cloud.state.uid()}",
+        "name": f"{location(cloud, call)}/operations/{cloud.state.uid()}",
         "done": True,
         "response": {"@type": f"type.googleapis.com/{TYPE}", **public(response)},
     }
@@ -385,9 +381,9 @@ def check_idle(cloud: LocalCloud, path: str) -> None:
 
 @handles(f"{SERVICES}.list")
 def list_services(cloud: LocalCloud, call: Call) -> Json:
-    location = "" if call.get("locationsId") == "-" else f"/locations/{call.get('locationsId')}/"
+    place = "" if call.get("locationsId") == "-" else f"/locations/{call.get('locationsId')}/"
     pattern = re.compile(rf"run/projects/{cloud.project_id(call.get('projectsId'))}/locations/[^/]+/services/[^/]+")
-    names = [name for name in sorted(cloud.state.resources) if pattern.fullmatch(name) and location in name]
+    names = [name for name in sorted(cloud.state.resources) if pattern.fullmatch(name) and place in name]
     found = [service for name in names if (service := cloud.state.read(name))]
     return page(call, map(public, found), "services")
 
@@ -406,10 +402,10 @@ def create_service(cloud: LocalCloud, call: Call) -> Json:
             "CreateServiceRequest.service_id",
             f"Service id {service_id} must use only lowercase letters, digits and hyphens, begin with a letter, and be shorter than 50.",
         )
-    name = f"{parent(cloud, call)}/services/{service_id}"
+    name = f"{location(cloud, call)}/services/{service_id}"
     if f"run/{name}" in cloud.state.resources:
         raise GoogleError(409, f"Resource '{service_id}' already exists.", status="ALREADY_EXISTS")
-    check_quota(cloud, "run.services", len(cloud.state.below(f"run/{parent(cloud, call)}/services/")))
+    check_quota(cloud, "run.services", len(cloud.state.below(f"run/{location(cloud, call)}/services/")))
     service = {**call.body, "name": name}
     check_service(cloud, call.get("locationsId"), service)
     return roll_out(cloud, call, None, completed(cloud, name, service))
@@ -490,12 +486,6 @@ def get_revision(cloud: LocalCloud, call: Call) -> Json:
     if not found:
         raise GoogleError(404, f"Resource '{call.get('revisionsId')}' of kind 'REVISION' does not exist.")
     return public(found)
-
-
-@handles("run.projects.locations.operations.get", "run.projects.locations.operations.wait", "artifactregistry.projects.locations.operations.get")
-def get_operation(cloud: LocalCloud, call: Call) -> Json:
-    operation = find_operation(cloud, f"{parent(cloud, call)}/operations/{call.get('operationsId')}")
-    return lro(operation, TYPE)
 
 
 # Domain mappings

@@ -12,8 +12,9 @@ import typing as t
 from ..cloud import Call, LocalCloud, handles
 from ..errors import GoogleError
 from ..state import Json
-from ._common import find_operation, lro
+from ._common import begin_lro
 
+TYPE = "google.cloud.servicenetworking.v1.Connection"
 PEERING = "servicenetworking-googleapis-com"
 SERVICE = "services/servicenetworking.googleapis.com"
 
@@ -45,10 +46,9 @@ def connection_name(network: str) -> str:
     return f"servicenetworking/{network}/connections/{PEERING}"
 
 
-def begin(cloud: LocalCloud, network: str, changes: list[tuple[str, Json]], response: dict[str, Json]) -> dict[str, Json]:
-    operation = cloud.start("peering", connection_name(network), changes=changes, response=response, service="servicenetworking")
-    operation["public_name"] = f"operations/pssn.p24-{cloud.project_number}-{operation['name']}"
-    return lro(operation, "google.cloud.servicenetworking.v1.Connection")
+def begin(cloud: LocalCloud, call: Call, network: str, changes: list[tuple[str, Json]], response: dict[str, Json]) -> dict[str, Json]:
+    public_name = f"operations/pssn.p24-{cloud.project_number}-{cloud.state.uid()}"
+    return begin_lro(cloud, call, connection_name(network), TYPE, response, changes=changes, public_name=public_name)
 
 
 @handles("servicenetworking.services.connections.list")
@@ -70,7 +70,7 @@ def create_connection(cloud: LocalCloud, call: Call) -> Json:
         text = "Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection."
         raise GoogleError(400, text, status="FAILED_PRECONDITION")
     connection = connect(cloud, network, ranges)
-    return begin(cloud, network, [(connection_name(network), connection)], connection)
+    return begin(cloud, call, network, [(connection_name(network), connection)], connection)
 
 
 def connect(cloud: LocalCloud, network: str, ranges: t.Sequence[str]) -> dict[str, Json]:
@@ -98,7 +98,7 @@ def patch_connection(cloud: LocalCloud, call: Call) -> Json:
     if set(existing["reservedPeeringRanges"]) - set(ranges) and not call.flag("force"):
         raise GoogleError(400, "Removing allocated ranges needs force.", status="FAILED_PRECONDITION")
     connection = connect(cloud, network, ranges)
-    return begin(cloud, network, [(connection_name(network), connection)], connection)
+    return begin(cloud, call, network, [(connection_name(network), connection)], connection)
 
 
 @handles("servicenetworking.services.connections.deleteConnection")
@@ -113,11 +113,4 @@ def delete_connection(cloud: LocalCloud, call: Call) -> Json:
     if any(instance["settings"]["ipConfiguration"].get("privateNetwork") == used for instance in instances):
         text = "Failed to delete connection; Producer services (e.g. CloudSQL, Cloud Memstore, etc.) are still using this connection."
         raise GoogleError(400, text, status="FAILED_PRECONDITION")
-    return begin(cloud, network, [(connection_name(network), None)], {})
-
-
-@handles("servicenetworking.operations.get", "serviceusage.operations.get", "cloudresourcemanager.operations.get", "cloudbuild.operations.get")
-def get_operation(cloud: LocalCloud, call: Call) -> Json:
-    """Which of the APIs it is that is asked for operations/X, a client with an endpoint of its own does not tell."""
-    operation = find_operation(cloud, f"operations/{call.get('operationsId')}")
-    return lro(operation, {"servicenetworking": "google.cloud.servicenetworking.v1.Connection"}.get(operation["service"], "google.protobuf.Empty"))
+    return begin(cloud, call, network, [(connection_name(network), None)], {})

@@ -136,6 +136,7 @@ def test_what_google_adds_by_itself(services: t.Any, google: Google) -> None:
         ({**SERVICE, "labels": {"run.googleapis.com/x": "y"}}, "reserved name space"),
         ({**SERVICE, "labels": {"App": "y"}}, "invalid label"),
         (body(vpcAccess={"connector": "c", "networkInterfaces": [{}]}), "exclude each other"),
+        (body(vpcAccess={"connector": f"{PARENT}/connectors/none"}), "connectors/none does not exist"),
         (body(vpcAccess={"networkInterfaces": [{"subnetwork": "none"}]}), "does not exist in europe-west1"),
         (body(vpcAccess={"networkInterfaces": [{"subnetwork": "small"}]}), "must be /26 or larger"),
         (body(vpcAccess={"networkInterfaces": [{"subnetwork": "default", "network": "other"}]}), "is not one of the network other"),
