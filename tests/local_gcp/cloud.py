@@ -141,7 +141,7 @@ class LocalCloud:
         self.port = self.server.port
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> t.Self:
+    def __enter__(self) -> LocalCloud:  # noqa: PYI034  # Self came with Python 3.11
         self.server.start()
         self._resume()
         if self.machines:

@@ -296,7 +296,7 @@ def firewall(cloud: LocalCloud, instance: dict[str, Json]) -> str:
     lines = {"INGRESS": list[str](), "EGRESS": list[str]()}
     for one in rules:
         verdict = "accept" if one.get("allowed") else "drop"
-        for entry in one.get("allowed") or one.get("denied"):
+        for entry in one.get("allowed") or one["denied"]:
             lines[one["direction"]] += [f"{source} {ports} {verdict}" for source in ends(cloud, one) for ports in protocol(entry)]
     ingress, egress = "\n    ".join(lines["INGRESS"]), "\n    ".join(lines["EGRESS"])
     return f"""

@@ -144,7 +144,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         elif host.startswith("iamcredentials."):
             self._send(404, {}, GoogleError(404, "Not found.").body(with_errors=False))
         else:
-            self._send(*self.cloud.answer(self.command, host, target, self.headers, content))
+            self._send(*self.cloud.answer(self.command, host, target, {name.title(): value for name, value in self.headers.items()}, content))
 
     do_GET = do_HEAD = do_OPTIONS = do_POST = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815  # http.server's names
 

@@ -134,7 +134,7 @@ def default_settings(version: str, settings: dict[str, Json]) -> dict[str, Json]
         "sslMode": "ALLOW_UNENCRYPTED_AND_ENCRYPTED",
         "serverCaMode": "GOOGLE_MANAGED_INTERNAL_CA",
     }
-    defaults = {
+    defaults: dict[str, Json] = {
         "kind": "sql#settings",
         "edition": edition,
         "availabilityType": "ZONAL",
@@ -151,7 +151,7 @@ def default_settings(version: str, settings: dict[str, Json]) -> dict[str, Json]
         "ipConfiguration": addresses,
         "authorizedGaeApplications": [],
     }
-    return t.cast("dict[str, Json]", normal(merged(defaults, settings)))
+    return normal(merged(defaults, settings))
 
 
 def normal(settings: dict[str, Json]) -> dict[str, Json]:
@@ -459,7 +459,7 @@ def patch_instance(cloud: LocalCloud, call: Call) -> Json:
         settings = default_settings(instance["databaseVersion"], given)
     else:
         settings = normal(merged(old, given))
-    version = body.get("databaseVersion", instance["databaseVersion"])
+    version = body.get("databaseVersion") or instance["databaseVersion"]
     check_settings(cloud, instance["name"], version, settings)
     check_change(old, settings)
     settings["settingsVersion"] = str(int(old["settingsVersion"]) + 1)
@@ -475,9 +475,9 @@ def patch_instance(cloud: LocalCloud, call: Call) -> Json:
 def check_immutable(instance: dict[str, Json], body: dict[str, Json]) -> None:
     # "Edit instances": the region stays; a version only goes up ("Upgrade the database major version in-place").
     for name in ("region", "name", "project"):
-        if body.get(name, instance[name]) != instance[name]:
+        if (body.get(name) or instance[name]) != instance[name]:
             refuse(f"The {name} of an instance cannot be changed.")
-    version = body.get("databaseVersion", instance["databaseVersion"])
+    version = body.get("databaseVersion") or instance["databaseVersion"]
     if not version.startswith("POSTGRES_") or version_number(version) < version_number(instance["databaseVersion"]):
         refuse(f"The database version cannot be changed from {instance['databaseVersion']} to {version}.")
 

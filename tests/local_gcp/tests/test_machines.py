@@ -317,13 +317,14 @@ def test_the_rules_of_a_firewall_by_themselves() -> None:
         cloud.make_network(region=REGION)
         base = "compute/compute/v1/projects/example-project/global"
         link = "projects/example-project/global/networks/default"
-        for name, fields in {
+        rules: dict[str, dict[str, t.Any]] = {
             "web": {"allowed": [{"IPProtocol": "tcp", "ports": ["80", "443"]}, {"IPProtocol": "icmp"}], "sourceRanges": ["10.0.0.0/8"]},
             "first": {"denied": [{"IPProtocol": "all"}], "priority": 1000, "sourceRanges": ["10.9.0.0/16"]},
             "off": {"allowed": [{"IPProtocol": "all"}], "disabled": True},
             "other": {"allowed": [{"IPProtocol": "all"}], "targetTags": ["other"]},
             "out": {"denied": [{"IPProtocol": "udp"}], "direction": "EGRESS", "destinationRanges": ["0.0.0.0/0"]},
-        }.items():
+        }
+        for name, fields in rules.items():
             cloud.ask("POST", f"{base}/firewalls", {"name": name, "network": link, **fields})
         ruleset = firewall(cloud, {"networkInterfaces": [{"network": link}], "tags": {"items": ["x"]}})
     lines = [line.strip() for line in ruleset.splitlines()]
