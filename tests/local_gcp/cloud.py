@@ -294,7 +294,7 @@ class LocalCloud:
         permission = identity.permission_for(call.method.id)
         if permission is None or identity.allows(identity.roles_of(self, call.caller, self.project), permission):
             return
-        resource = call.path.split("/", 2)[-1].split(":")[0]
+        resource = call.path.removeprefix("/compute").removeprefix("/sql").split("/", 2)[-1].split(":")[0]
         # A role on the one resource does as well as one on the project.
         if identity.allows(identity.roles_in(self.policies.get(resource.split("/versions/")[0], {}), call.caller), permission):
             return

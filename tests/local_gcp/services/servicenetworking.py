@@ -51,6 +51,12 @@ def begin(cloud: LocalCloud, call: Call, network: str, changes: list[tuple[str, 
     return begin_lro(cloud, call, connection_name(network), TYPE, response, changes=changes, public_name=public_name)
 
 
+def fail(cloud: LocalCloud, call: Call, network: str, text: str) -> dict[str, Json]:
+    """What the producer finds out late is the end of an operation: with FAILED_PRECONDITION, which is number 9."""
+    public_name = f"operations/pssn.p24-{cloud.project_number}-{cloud.state.uid()}"
+    return begin_lro(cloud, call, connection_name(network), TYPE, {}, error={"code": 9, "message": text}, public_name=public_name)
+
+
 @handles("servicenetworking.services.connections.list")
 def list_connections(cloud: LocalCloud, call: Call) -> Json:
     network = network_of(cloud, call.get("network"))
@@ -67,8 +73,7 @@ def create_connection(cloud: LocalCloud, call: Call) -> Json:
     existing = cloud.state.resources.get(connection_name(network))
     # "Modify allocated ranges": an existing connection is changed by patch, with force.
     if existing and set(existing["reservedPeeringRanges"]) - set(ranges):
-        text = "Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection."
-        raise GoogleError(400, text, status="FAILED_PRECONDITION")
+        return fail(cloud, call, network, "Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection.")
     connection = connect(cloud, network, ranges)
     return begin(cloud, call, network, [(connection_name(network), connection)], connection)
 
@@ -92,7 +97,7 @@ def patch_connection(cloud: LocalCloud, call: Call) -> Json:
     network, ranges = network_of(cloud, call.body.get("network", "")), call.body.get("reservedPeeringRanges", [])
     existing = cloud.state.resources.get(connection_name(network))
     if not existing:
-        raise GoogleError(404, f"Connection {PEERING} of the network {network} not found.")
+        raise GoogleError(400, f"There is no peering ({PEERING}) for the network.", status="FAILED_PRECONDITION")
     check_ranges(cloud, network, ranges)
     check_idle(cloud, network)
     if set(existing["reservedPeeringRanges"]) - set(ranges) and not call.flag("force"):
@@ -112,5 +117,5 @@ def delete_connection(cloud: LocalCloud, call: Call) -> Json:
     instances = cloud.state.below(f"sql/projects/{cloud.project}/instances/").values()
     if any(instance["settings"]["ipConfiguration"].get("privateNetwork") == used for instance in instances):
         text = "Failed to delete connection; Producer services (e.g. CloudSQL, Cloud Memstore, etc.) are still using this connection."
-        raise GoogleError(400, text, status="FAILED_PRECONDITION")
+        return fail(cloud, call, network, text)
     return begin(cloud, call, network, [(connection_name(network), None)], {})

@@ -119,13 +119,15 @@ def default_settings(version: str, settings: dict[str, Json]) -> dict[str, Json]
     """Cloud SQL for PostgreSQL, "Instance settings", and the defaults that the API reference gives."""
     # "Introduction to Cloud SQL editions": from PostgreSQL 16 on the default is Enterprise Plus.
     edition = settings.get("edition") or ("ENTERPRISE_PLUS" if version_number(version) >= 16 else "ENTERPRISE")
-    days = 14 if edition == "ENTERPRISE_PLUS" else 7
+    plus = edition == "ENTERPRISE_PLUS"
+    # "About Cloud SQL backups"; "Use point-in-time recovery (PITR)": on Enterprise Plus it is on from the start.
     backups = {
         "kind": "sql#backupConfiguration",
-        "enabled": False,
+        "enabled": plus,
+        "pointInTimeRecoveryEnabled": plus,
         "startTime": "20:00",
-        "backupRetentionSettings": {"retentionUnit": "COUNT", "retainedBackups": days + 1},
-        "transactionLogRetentionDays": days,
+        "backupRetentionSettings": {"retentionUnit": "COUNT", "retainedBackups": 15 if plus else 7},
+        "transactionLogRetentionDays": 14 if plus else 7,
     }
     addresses = {
         "ipv4Enabled": True,
@@ -235,7 +237,7 @@ def check_backups(settings: dict[str, Json]) -> None:
     retained = backups.get("backupRetentionSettings", {}).get("retainedBackups", 7)
     if not 1 <= int(retained) <= 365:
         refuse(f"The number of retained backups must be from 1 to 365: {retained}.")
-    # "Manage automated backups": logs are kept no longer than there is a backup to which they belong.
+    # "About Cloud SQL backups": logs are kept no longer than there is a backup to which they belong.
     if backups.get("pointInTimeRecoveryEnabled") and int(days) > int(retained):
         refuse(f"The number of retained backups ({retained}) must not be below the days of retained transaction logs ({days}).")
     if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", backups.get("startTime", "")):

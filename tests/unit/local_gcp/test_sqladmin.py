@@ -126,6 +126,14 @@ def test_the_edition_follows_the_version(sql: t.Any, google: Google) -> None:
     assert sql.instances().get(project=PROJECT, instance="db").execute()["settings"]["edition"] == "ENTERPRISE"
 
 
+def test_backups_of_each_edition(sql: t.Any, google: Google) -> None:
+    google.sql(sql.instances().insert(project=PROJECT, body=body()))
+    google.sql(sql.instances().insert(project=PROJECT, body={**body(tier="db-perf-optimized-N-2", edition="ENTERPRISE_PLUS"), "name": "plus"}))
+    found = [sql.instances().get(project=PROJECT, instance=name).execute()["settings"]["backupConfiguration"] for name in ("db", "plus")]
+    assert [one["pointInTimeRecoveryEnabled"] for one in found] == [False, True]
+    assert [one["backupRetentionSettings"]["retainedBackups"] for one in found] == [7, 15]
+
+
 def test_a_private_instance_needs_the_peering(cloud: LocalCloud, google: Google) -> None:
     cloud.make_network(peered=False)
     insert = google("sqladmin.v1").instances().insert(project=PROJECT, body=body())
