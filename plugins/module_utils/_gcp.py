@@ -319,12 +319,12 @@ def seen(wanted: t.Any, current: t.Any, unordered: dict[str, str] | None = None,
     """Tell what of wanted is there, in wanted's own words: equal to wanted if, and only if, nothing has to change.
 
     What wanted does not name is the server's business. Lists replace each other, so they count as a whole. unordered names those whose
-    order means nothing, with the field that identifies an item ("" where the items are plain).
+    order means nothing, with the field that identifies an item ("" where the items are plain). None in wanted wants nothing to be there.
     """
     if isinstance(wanted, dict):
         have = current if isinstance(current, dict) else {}
-        parts = ((key, seen(value, have.get(key), unordered, key)) for key, value in wanted.items())
-        return {key: part for key, part in parts if part is not None}
+        parts = {key: seen(value, have.get(key), unordered, key) for key, value in wanted.items()}
+        return {key: part for key, part in parts.items() if part is not None or wanted[key] is None}
     if isinstance(wanted, list):
         items = current if isinstance(current, list) else []
         if name in (unordered or {}):

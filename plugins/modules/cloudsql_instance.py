@@ -324,6 +324,7 @@ from ansible_collections.selfhost.prefect.plugins.module_utils._gcp import (
     converge,
     differing,
     given,
+    overlaid,
     run_module,
 )
 
@@ -433,7 +434,8 @@ class Instance(Resource):
 
     def setting(self, name: str) -> t.Any:
         """Give a setting as it is going to be."""
-        return self.wanted.get("settings", {}).get(name, (self.current or {}).get("settings", {}).get(name))
+        there = (self.current or {}).get("settings", {}).get(name)
+        return overlaid(there, self.wanted["settings"][name]) if name in self.wanted.get("settings", {}) else there
 
     def changed_settings(self) -> Json:
         return differing(self.wanted.get("settings", {}), self.before.get("settings", {}))
