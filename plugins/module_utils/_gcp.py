@@ -504,28 +504,29 @@ def converge_members(client: GcpClient, api: str, path: str, role: str, *, membe
 
     Bindings with a condition are others' business and stay as they are.
     """
-    wanted = set(members)
-    for attempt in range(len(BACKOFF) + 1):
+    wanted, pauses = set(members), list(BACKOFF)
+    while True:
         policy = _read_policy(client, api, path)
         bindings = policy.setdefault("bindings", [])
         binding = next((item for item in bindings if item["role"] == role and "condition" not in item), None)
         before = set(binding["members"]) if binding else set()
         after = {"present": before | wanted, "absent": before - wanted, "exclusive": wanted}[state]
-        if before != after and not client.check_mode:
-            if binding:
-                bindings.remove(binding)
-            if after:
-                bindings.append({"role": role, "members": sorted(after)})
-            try:
-                client.request(api, "POST", f"{path}:setIamPolicy", body={"policy": policy}, wait_while_busy=False)
-            except GcpError as exc:
-                # Somebody else has changed the policy since it was read: its etag is another one now.
-                if exc.status != 409 or attempt == len(BACKOFF):
-                    raise
-                time.sleep(BACKOFF[attempt])
-                continue
-        break
-    return {"changed": before != after, "diff": {"before": {role: sorted(before)}, "after": {role: sorted(after)}}}
+        result = {"changed": before != after, "diff": {"before": {role: sorted(before)}, "after": {role: sorted(after)}}}
+        if not result["changed"] or client.check_mode:
+            return result
+        if binding:
+            bindings.remove(binding)
+        if after:
+            bindings.append({"role": role, "members": sorted(after)})
+        try:
+            client.request(api, "POST", f"{path}:setIamPolicy", body={"policy": policy}, wait_while_busy=False)
+        except GcpError as exc:
+            # Somebody else has changed the policy since it was read: its etag is another one now.
+            if exc.status != 409 or not pauses:
+                raise
+        else:
+            return result
+        time.sleep(pauses.pop(0))
 
 
 def _read_policy(client: GcpClient, api: str, path: str) -> Json:

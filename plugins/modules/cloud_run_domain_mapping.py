@@ -176,7 +176,7 @@ def run(module: AnsibleModule, client: GcpClient) -> Json:
     result = converge(DomainMapping(client, params))
     mapping = result.pop("resource")
     status = mapping.get("status", {})
-    condition = next((item for item in status.get("conditions", ()) if item.get("type") == "Ready"), {})
+    condition: Json = next((item for item in status.get("conditions", ()) if item.get("type") == "Ready"), {})
     return {
         "domain_mapping": mapping,
         "resource_records": [{"name": "", **record} for record in status.get("resourceRecords", ())],

@@ -148,13 +148,11 @@ class Secret(Resource):
 
     api = "secretmanager"
     unordered: t.ClassVar[dict[str, str]] = {"replicas": "location"}
-    defaults: t.ClassVar[Json] = {"replication": {"automatic": {}}}
 
     def __init__(self, client: GcpClient, params: Json) -> None:
         self.collection = f"v1/projects/{client.project}/secrets"
         wanted: Json = {}
         if params["replica_locations"]:
-            self.defaults = {}
             wanted["replication"] = {"userManaged": {"replicas": [{"location": location} for location in params["replica_locations"]]}}
         if params["labels"] is not None:
             wanted["labels"] = {name: str(value) for name, value in params["labels"].items()}
@@ -165,7 +163,7 @@ class Secret(Resource):
             raise GcpError(f"replica_locations: the secret {self.name!r} is kept elsewhere, which cannot be changed", "correct the task, or use another name")
 
     def create(self) -> None:
-        self.client.write(self.api, "POST", self.collection, self.wanted, secretId=self.name)
+        self.client.write(self.api, "POST", self.collection, {"replication": {"automatic": {}}, **self.wanted}, secretId=self.name)
 
     def update(self) -> None:
         labels = {**(self.current or {}).get("labels", {}), **self.wanted["labels"]}
