@@ -18,7 +18,7 @@ import re
 import time
 import traceback
 import typing as t
-from urllib.parse import quote
+from urllib.parse import quote, urljoin, urlsplit
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import USER_AGENT, explain_connection_error
@@ -244,7 +244,7 @@ class GcpClient:
             time.sleep(pause)
 
     def _send(self, api: str, method: str, path: str, body: Json | None, query: Json) -> Json:
-        endpoint = os.environ.get(f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api.upper()}") or APIS[api].endpoint
+        endpoint = api_endpoint(api)
         url = f"{endpoint.rstrip('/')}/{path}"
         try:
             response = self._session.request(method, url, params=query, json=body, timeout=REQUEST_TIMEOUT, allow_redirects=False)
@@ -290,6 +290,13 @@ class GcpClient:
         if "UNAUTHENTICATED" in reasons:
             return "renew the credentials, or give others"
         return ""
+
+
+def api_endpoint(api: str) -> str:
+    """Say where an API is: as with gcloud, an address alone stands for the host, and one with a path for all before the methods' paths."""
+    own = APIS[api].endpoint
+    override = os.environ.get(f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api.upper()}") or own
+    return override if urlsplit(override).path.strip("/") else urljoin(override, urlsplit(own).path)
 
 
 def root_cause(exc: BaseException) -> BaseException:

@@ -146,20 +146,15 @@ class DomainMapping(Resource):
         }
 
     def rehearse(self) -> None:
-        self.send(dryRun="all")
+        if not self.absent:
+            self.post(dryRun="all")
 
     def create(self) -> None:
-        self.send()
+        self.post()
 
-    def delete(self) -> None:
-        self.send()
-
-    def send(self, **query: str) -> None:
+    def post(self, **query: str) -> None:
         try:
-            if self.absent:
-                self.client.request(self.api, "DELETE", self.path, query=query)
-            else:
-                self.client.request(self.api, "POST", self.collection, body=self.body(), query=query)
+            self.client.request(self.api, "POST", self.collection, body=self.body(), query=query)
         except GcpError as exc:
             if re.search(r"verif|not authorized to administer the domain", str(exc), re.IGNORECASE):
                 raise GcpError(

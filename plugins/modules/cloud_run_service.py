@@ -462,10 +462,10 @@ class Service(Resource):
         return t.cast(Json, given(parts))
 
     def rehearse(self) -> None:
+        if self.absent:
+            return
         try:
-            if self.absent:
-                self.client.request(self.api, "DELETE", self.path, query={"validateOnly": "true"})
-            elif self.current is None:
+            if self.current is None:
                 self.client.request(self.api, "POST", self.collection, body=self.body(), query={"serviceId": self.name, "validateOnly": "true"})
             else:
                 query = {"updateMask": ",".join(self.changes()), "validateOnly": "true"}

@@ -189,7 +189,7 @@ class Secret(Resource):
 
     def destroy_old_versions(self, keep: int) -> list[str]:
         """Destroy all versions but the newest, now that one was added; in check mode, tell which these would be."""
-        versions = self.client.list(self.api, f"{self.path}/versions", "versions", filter="state!=DESTROYED")
+        versions = self.client.list(self.api, f"{self.path}/versions", "versions")
         numbers = sorted((int(item["name"].rpartition("/")[2]) for item in versions if item.get("state") != "DESTROYED"), reverse=True)
         old = numbers[keep - int(self.client.check_mode) :]
         for number in () if self.client.check_mode else old:
@@ -224,8 +224,9 @@ def run(module: AnsibleModule, client: GcpClient) -> Json:
 
     # A secret that has just been made has neither versions nor readers.
     number, before = secret.latest() if secret.current else ("", None)
-    made = "".join(secrets.choice(string.ascii_letters + string.digits) for dummy in range(params["length"]))
-    value = params["value"] or before or (made if params["generate"] else None)
+    value, shown = params["value"] or before, fingerprint(params["value"] or before or "")
+    if value is None and params["generate"]:
+        value, shown = "".join(secrets.choice(string.ascii_letters + string.digits) for dummy in range(params["length"])), "made at random"
     if value:
         module.no_log_values.add(value)
     adding = value is not None and value != before
@@ -233,7 +234,7 @@ def run(module: AnsibleModule, client: GcpClient) -> Json:
         number = "" if module.check_mode else secret.add_version(t.cast(str, value))
     result["changed"] |= adding
     result["diff"]["before"]["value"] = fingerprint(before or "")
-    result["diff"]["after"]["value"] = fingerprint(value or "")
+    result["diff"]["after"]["value"] = shown
 
     if params["keep_versions"] and adding:
         old = secret.destroy_old_versions(params["keep_versions"])

@@ -159,6 +159,13 @@ def test_where_the_apis_are(monkeypatch):
     assert ("GET", "https://compute.googleapis.com/compute/v1/v1/x") in asked
 
 
+def test_other_endpoints(monkeypatch):
+    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE", "http://127.0.0.1:1")
+    assert _gcp.api_endpoint("compute") == "http://127.0.0.1:1/compute/v1/"
+    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE", "http://127.0.0.1:1/other/")
+    assert _gcp.api_endpoint("compute") == "http://127.0.0.1:1/other/"
+
+
 def test_read(google, client):
     google.objects["/v1/a"] = {"name": "a"}
     assert client.get("sql", "v1/a") == {"name": "a"}
