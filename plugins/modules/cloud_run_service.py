@@ -132,7 +132,7 @@ options:
     type: dict
     suboptions: &probe
       path:
-        description: Path to ask for by HTTP. Left out, the port has to be open.
+        description: Path to ask for by HTTP. Left out, the port has to be open, which is for the startup probe alone.
         type: str
       initial_delay_seconds:
         description: Seconds before the first probe.
@@ -316,6 +316,8 @@ from ansible_collections.selfhost.prefect.plugins.module_utils._gcp import (
 INVOKER = "roles/run.invoker"
 # Direct VPC egress takes its addresses in blocks of 16, and needs at least this.
 LONGEST_PREFIX = 26
+# Seconds that Cloud Run waits for a container to start.
+LONGEST_START = 240
 
 
 def probe(params: Json | None, port: int) -> Json | None:
@@ -508,6 +510,12 @@ def check_params(params: Json) -> None:
                 f"{option}: timeout_seconds is {values['timeout_seconds']}, which is longer than period_seconds, {values['period_seconds']}",
                 "correct one of them",
             )
+    startup, liveness = params["startup_probe"], params["liveness_probe"]
+    if startup and startup["period_seconds"] * startup["failure_threshold"] > LONGEST_START:
+        seconds = startup["period_seconds"] * startup["failure_threshold"]
+        raise GcpError(f"startup_probe: period_seconds times failure_threshold is {seconds} seconds", f"write no more than {LONGEST_START}")
+    if liveness and not liveness["path"]:
+        raise GcpError("liveness_probe: path is missing", "write a path that answers as long as the container works")
     twice = sorted({item["name"] for item in params["secret_env"]} & set(params["env"]))
     if twice:
         raise GcpError(f"env and secret_env both name {', '.join(twice)}", "remove one of them")

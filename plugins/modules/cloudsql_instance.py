@@ -453,6 +453,7 @@ class Instance(Resource):
         else:
             self.check_change()
         self.check_settings()
+        self.check_addresses()
         self.check_flags()
         if self.restarting and not self.allow_restart:
             words = f"{', '.join(self.restarting)}: this change restarts the instance {self.name!r}, which breaks all connections for about a minute"
@@ -502,6 +503,15 @@ class Instance(Resource):
             raise GcpError(f"transaction_log_retention_days is {days}, and the edition {edition} goes back {most} days at most", f"write 1 to {most}")
         if backups.get("pointInTimeRecoveryEnabled") and backups.get("enabled") is False:
             raise GcpError("point_in_time_recovery_enabled is true, and backups are not enabled, which it needs", "write enabled: true")
+        if self.setting("availabilityType") == "REGIONAL" and not (backups.get("enabled") and backups.get("pointInTimeRecoveryEnabled")):
+            raise GcpError("availability_type is REGIONAL, which needs backups and point-in-time recovery", "enable both in backup_configuration")
+        window = self.setting("maintenanceWindow") or {}
+        if window and not (1 <= window["day"] <= 7 and 0 <= window["hour"] <= 23):
+            raise GcpError("maintenance_window is no time of the week", "write a day from 1 (Monday) to 7, and an hour from 0 to 23")
+        if len(self.setting("denyMaintenancePeriods") or ()) > 1:
+            raise GcpError("deny_maintenance_periods has more than one period, which Google does not take", "write one")
+
+    def check_addresses(self) -> None:
         addresses = self.setting("ipConfiguration") or {}
         if not addresses.get("ipv4Enabled") and not addresses.get("privateNetwork"):
             raise GcpError("the instance would have no address", "give private_network, or ipv4_enabled: true")
@@ -512,11 +522,6 @@ class Instance(Resource):
                 ipaddress.ip_network(network["value"], strict=False)
             except ValueError:
                 raise GcpError(f"authorized_networks: {network['value']!r} is no network", "write such as 192.0.2.0/24") from None
-        window = self.setting("maintenanceWindow") or {}
-        if window and not (1 <= window["day"] <= 7 and 0 <= window["hour"] <= 23):
-            raise GcpError("maintenance_window is no time of the week", "write a day from 1 (Monday) to 7, and an hour from 0 to 23")
-        if len(self.setting("denyMaintenancePeriods") or ()) > 1:
-            raise GcpError("deny_maintenance_periods has more than one period, which Google does not take", "write one")
 
     def check_flags(self) -> None:
         """Ask Google which flags the version has, and which of them restart the instance."""

@@ -187,6 +187,7 @@ class FakeGoogle:
         self.api = api
         self.objects: dict[str, t.Any] = {}
         self.fill: dict[str, t.Any] = {}
+        self.warnings: list[str] = []
         api.otherwise = self.answer
 
     def written(self) -> list[tuple[str, t.Any]]:
@@ -251,7 +252,10 @@ def google(fake_api: FakeApi, naps: list[float], monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE", f"http://127.0.0.1:{fake_api.port}/compute/v1/")
     for name in ("GCP_PROJECT", "GCP_AUTH_KIND", "GCP_SERVICE_ACCOUNT_FILE", "GCP_SERVICE_ACCOUNT_CONTENTS", "GCP_ACCESS_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    return FakeGoogle(fake_api)
+    google = FakeGoogle(fake_api)
+    # Those of one module in a process would be shown by the next one too.
+    monkeypatch.setattr("ansible.module_utils.basic.AnsibleModule.warn", lambda _module, warning: google.warnings.append(warning))
+    return google
 
 
 @pytest.fixture
@@ -260,6 +264,7 @@ def run_google(google: FakeGoogle, run_module: t.Callable[..., dict[str, t.Any]]
 
     def run(main: t.Callable[[], None], check_mode: bool = False, **arguments: t.Any) -> dict[str, t.Any]:
         google.api.requests.clear()
+        google.warnings.clear()
         return run_module(main, check_mode, **{"project": "my-project", "auth_kind": "accesstoken", "access_token": "not-a-real-token", **arguments})
 
     return run
