@@ -126,8 +126,7 @@ def test_an_instance(cloud, instance, run, apply):
     assert apply(cloudsql_instance, **flags)["restarting_changes"] == ["settings.databaseFlags.max_connections"]
 
     assert "is protected against deletion" in run(cloudsql_instance, name="prefect", state="absent")["msg"]
-    apply(cloudsql_instance, name="prefect", deletion_protection_enabled=False)
-    apply(cloudsql_instance, name="prefect", state="absent")
+    apply(cloudsql_instance, name="prefect", state="absent", deletion_protection_enabled=False)
     reserved = run(cloudsql_instance, **INSTANCE)
     assert reserved["msg"].endswith("choose another name, or wait a week after the deletion.")
 
