@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import fnmatch
 import json
@@ -114,6 +115,7 @@ class LocalCloud:
         self.operation_polls = operation_polls
         self.operation_seconds = operation_seconds
         self.machines = machines
+        self.handlers = dict(HANDLERS)
         self.lock = threading.RLock()
         self.state = State(folder / "state.json" if folder else None)
         owner = {"bindings": [{"role": "roles/owner", "members": [f"user:{identity.OWNER}"]}]}
@@ -165,8 +167,12 @@ class LocalCloud:
         self.state.stale_reads = reads
 
     def endpoint_environment(self) -> dict[str, str]:
-        """gcloud's variables, for clients that take an endpoint. Each API has a path of its own, since some share theirs."""
-        return {f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{name}": f"{self.url}/{service}.googleapis.com/" for service, name in GCLOUD_NAMES.items()}
+        """gcloud's variables, for clients that take an endpoint."""
+        return {f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{name}": self.endpoint(service) for service, name in GCLOUD_NAMES.items()}
+
+    def endpoint(self, service: str) -> str:
+        """Each API has a path of its own, since some share theirs. Compute's endpoint goes down to the version, as with gcloud."""
+        return f"{self.url}/{service}.googleapis.com/{'compute/v1/' if service == 'compute' else ''}"
 
     def proxy_environment(self) -> dict[str, str]:
         """For clients that know only Google's own addresses."""
@@ -249,12 +255,15 @@ class LocalCloud:
         if problems:
             details = [bad_request((problem.field, problem.text) for problem in problems)]
             raise GoogleError(400, "\n".join(problem.text for problem in problems), reason="badRequest", details=details)
-        call = Call(method, path, params, query, body or {}, headers, email)
+        # By Compute's and Cloud SQL's patches null takes away; everywhere else it is nothing.
+        if not (method.http == "PATCH" and api.service in ("compute", "sqladmin")):
+            body = without_nulls(body)
+        call = Call(method, path, params, query, copy.deepcopy(body or {}), headers, email)
         self._check_enabled(api)
         self._check_permission(call)
-        if method.id not in HANDLERS:
+        if method.id not in self.handlers:
             raise GoogleError(501, f"The local cloud has no {method.id}.")
-        answer = HANDLERS[method.id](self, call)
+        answer = self.handlers[method.id](self, call)
         mistakes = api.answer_problems(method, answer)
         if mistakes:
             self.mistakes += [f"{method.id}: {problem.text}" for problem in mistakes]
@@ -384,6 +393,12 @@ def read_json(content: bytes) -> Json:
     if not isinstance(body, dict):
         raise GoogleError(400, "Invalid JSON payload received. The body is no object.", reason="parseError")
     return body
+
+
+def without_nulls(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {name: without_nulls(one) for name, one in value.items() if one is not None}
+    return [without_nulls(one) for one in value] if isinstance(value, list) else value
 
 
 def permission_denied(method_id: str, permission: str, resource: str) -> GoogleError:

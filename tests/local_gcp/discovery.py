@@ -36,10 +36,17 @@ APIS = (
     "vpcaccess.v1",
 )
 # Google accepts these in the bodies of requests and leaves them alone: clients send what they have read.
-TOLERATED = {"kind", "id", "selfLink", "etag", "fingerprint", "name", "creationTimestamp", "labelFingerprint"}
+TOLERATED = {"kind", "id", "selfLink", "etag", "fingerprint", "name", "creationTimestamp", "labelFingerprint", "region", "zone"}
 OUTPUT_ONLY = re.compile(r"^\s*(\[Output Only\]|Output only\.|@OutputOnly)", re.IGNORECASE)
 DATETIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 DURATION = re.compile(r"-?\d+(\.\d{1,9})?s")
+KIND_NAMES = {
+    "boolean": "TYPE_BOOL",
+    "byte": "TYPE_BYTES",
+    "google-datetime": "type.googleapis.com/google.protobuf.Timestamp",
+    "google-duration": "type.googleapis.com/google.protobuf.Duration",
+    "google-fieldmask": "type.googleapis.com/google.protobuf.FieldMask",
+}
 RANGES = {"int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1), "int64": (-(2**63), 2**63 - 1), "uint64": (0, 2**64 - 1)}
 
 
@@ -186,7 +193,7 @@ class Api:
     def _scalar(self, shape: Shape, value: t.Any, at: str, *, answer: bool) -> list[Problem]:
         if scalar_fits(shape, value, answer=answer):
             return []
-        kind = "TYPE_ENUM" if shape.enum else {"boolean": "TYPE_BOOL", "string": "TYPE_STRING"}.get(shape.type, f"TYPE_{(shape.format or shape.type).upper()}")
+        kind = "TYPE_ENUM" if shape.enum else KIND_NAMES.get(shape.format or shape.type, f"TYPE_{(shape.format or shape.type).upper()}")
         return [Problem(at, f"Invalid value at '{at}' ({kind}), {json.dumps(value)}")]
 
 
