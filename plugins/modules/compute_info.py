@@ -18,15 +18,7 @@ author:
 extends_documentation_fragment:
   - selfhost.prefect._gcp
   - selfhost.prefect._attributes
-attributes:
-  check_mode:
-    support: full
-    details: It only reads.
-  diff_mode:
-    support: N/A
-    details: It changes nothing.
-  idempotent:
-    support: full
+  - selfhost.prefect._attributes.info
 options:
   network:
     description: Name of the network.
