@@ -61,14 +61,25 @@ class Controller:
 
     def play(self, playbook: Path, *arguments: str, **variables: t.Any) -> Run:
         """Run a playbook with these variables, which have no Jinja in them."""
-        values = {"ansible_python_interpreter": sys.executable, "prefect_gcp_project": PROJECT, **variables}
+        values = {"ansible_python_interpreter": sys.executable, **variables}
         done = self.run("ansible-playbook", str(playbook), "--extra-vars", json.dumps(values), "--diff", *arguments)
         return Run(done.returncode == 0, done.stdout + done.stderr, sum(map(int, re.findall(r"changed=(\d+)", done.stdout))))
 
     def role(self, name: str, *arguments: str, **variables: t.Any) -> Run:
         """Apply a role to the controller."""
+        variables = {"prefect_gcp_project": PROJECT, **variables}
         tasks = [{"name": "Apply", "ansible.builtin.include_role": {"name": f"selfhost.prefect.{name}"}}]
         return self.tasks(tasks, *arguments, **variables)
+
+    def refusals(self, role: str, cases: dict[str, tuple[dict[str, t.Any], str]]) -> Run:
+        """Apply a role with wrong input of many kinds, each of which it has to refuse with its message."""
+        tasks: list[dict[str, t.Any]] = []
+        for name, (variables, message) in cases.items():
+            apply = {"name": name, "ansible.builtin.include_role": {"name": f"selfhost.prefect.{role}"}, "vars": variables}
+            taken = {"name": "Nobody minded", "ansible.builtin.fail": {"msg": f"{name} was taken"}}
+            said = {"that": f"{json.dumps(message)} in ansible_failed_result.msg", "fail_msg": "{{ ansible_failed_result.msg }}"}
+            tasks.append({"name": name, "block": [apply, taken], "rescue": [{"name": "It said so", "ansible.builtin.assert": said}]})
+        return self.tasks(tasks)
 
     def tasks(self, tasks: list[dict[str, t.Any]], *arguments: str, **variables: t.Any) -> Run:
         playbook = self.home / "tasks.yml"

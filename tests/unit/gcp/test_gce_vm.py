@@ -105,12 +105,8 @@ REFUSALS = {
 
 
 def test_refusals(cloud, controller: Controller) -> None:
-    tasks = []
-    for name, (variables, message) in REFUSALS.items():
-        block = [{"name": name, "ansible.builtin.include_role": {"name": "selfhost.prefect.gce_vm"}, "vars": {"gce_vm_project": PROJECT, **variables}}, {"name": f"{name} was taken", "ansible.builtin.fail": {"msg": "taken"}}]
-        rescue = [{"name": "The message", "ansible.builtin.assert": {"that": f"{message!r} in ansible_failed_result.msg", "fail_msg": "{{ ansible_failed_result.msg }}"}}]
-        tasks.append({"name": name, "block": block, "rescue": rescue})
-    done = controller.tasks(tasks)
+    cases = {name: ({"gce_vm_project": PROJECT, **variables}, message) for name, (variables, message) in REFUSALS.items()}
+    done = controller.refusals("gce_vm", cases)
     assert done.ok, done.output
     assert f"rescued={len(REFUSALS)}" in done.output
     assert cloud.writes() == []
