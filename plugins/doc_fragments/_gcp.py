@@ -54,7 +54,7 @@ options:
   timeout:
     description:
       - Seconds to wait for an operation of Google's, and for one that is under way already.
-      - One that takes longer goes on at Google; the next run waits for it.
+      - One that takes longer goes on at Google, and the module fails with RV(ignore:pending=true); the next run waits for it.
     type: int
     default: 1800
 attributes:

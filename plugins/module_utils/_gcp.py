@@ -68,17 +68,29 @@ APIS = {
     "run": Api("https://run.googleapis.com/", "roles/run.admin"),
     "secretmanager": Api("https://secretmanager.googleapis.com/", "roles/secretmanager.admin"),
     "servicenetworking": Api("https://servicenetworking.googleapis.com/", "roles/compute.networkAdmin"),
+    "serviceusage": Api("https://serviceusage.googleapis.com/", "roles/serviceusage.serviceUsageAdmin"),
     "sql": Api("https://sqladmin.googleapis.com/", "roles/cloudsql.admin"),
 }
 
 
 class GcpError(Exception):
-    """What went wrong, as one sentence to show to a person: the problem and its remedy. reasons: Google's own names for it."""
+    """What went wrong, as one sentence to show to a person: the problem and its remedy.
+
+    reasons: Google's own names for it. pending: nothing is wrong so far, but Google has not finished.
+    """
+
+    pending = False
 
     def __init__(self, problem: str, remedy: str = "", status: int | None = None, reasons: t.Iterable[str] = ()) -> None:
         super().__init__(f"{problem}: {remedy}." if remedy else f"{problem}.")
         self.status = status
         self.reasons = frozenset(reasons)
+
+
+class PendingError(GcpError):
+    """Google takes longer than the timeout, and goes on by itself."""
+
+    pending = True
 
 
 # Options and credentials
@@ -213,7 +225,7 @@ class GcpClient:
         while not (operation.get("done") or operation.get("status") == "DONE"):
             waited = time.monotonic() - started
             if waited > self.timeout:
-                raise GcpError(
+                raise PendingError(
                     f"{where} has not finished within {self.timeout} s, and goes on at Google",
                     "run this again, which waits for it, or set a longer timeout",
                 )
@@ -454,7 +466,7 @@ def read_settled(resource: Resource) -> Json | None:
     current = resource.read()
     while current is not None and not resource.is_settled(current) and not resource.client.check_mode:
         if time.monotonic() > deadline:
-            raise GcpError(f"{resource.name} has been changing for {resource.client.timeout} s", "look at it in Google's console, or set a longer timeout")
+            raise PendingError(f"{resource.name} has been changing for {resource.client.timeout} s", "look at it in Google's console, or set a longer timeout")
         time.sleep(BUSY_PAUSE)
         current = resource.read()
     return current
@@ -563,5 +575,5 @@ def run_module(run: t.Callable[[AnsibleModule, GcpClient], Json], argument_spec:
         client = GcpClient(make_credentials(module.params), project, module.params["timeout"], module.check_mode, module.warn)
         result = run(module, client)
     except GcpError as exc:
-        module.fail_json(msg=str(exc))
+        module.fail_json(msg=str(exc), pending=exc.pending)
     module.exit_json(**result)

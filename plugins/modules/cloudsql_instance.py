@@ -34,7 +34,7 @@ options:
   state:
     description:
       - V(absent) deletes the instance with its data.
-      - That is refused while O(deletion_protection_enabled) is on in Google Cloud, so it takes a run with V(false) first.
+      - An instance that is protected against deletion is only deleted with O(deletion_protection_enabled=false), which lifts that first.
     type: str
     choices: [present, absent]
     default: present
@@ -237,15 +237,12 @@ EXAMPLES = r"""
     tier: db-custom-4-15360
     allow_restart: true
 
-- name: Lift the protection, then delete it
+- name: Lift the protection, and delete it
   selfhost.prefect.cloudsql_instance:
     project: my-project
     name: prefect
-    state: "{{ item.state }}"
-    deletion_protection_enabled: "{{ item.protection | default(omit) }}"
-  loop:
-    - {state: present, protection: false}
-    - {state: absent}
+    state: absent
+    deletion_protection_enabled: false
 """
 
 RETURN = r"""
@@ -415,6 +412,7 @@ class Instance(Resource):
 
     def __init__(self, client: GcpClient, params: Json) -> None:
         self.allow_restart = params["allow_restart"]
+        self.lift_protection = params["deletion_protection_enabled"] is False
         self.restarting: list[str] = []
         self.collection = f"v1/projects/{client.project}/instances"
         wanted = wanted_instance(params) if params["state"] == "present" else None
@@ -437,16 +435,16 @@ class Instance(Resource):
         there = (self.current or {}).get("settings", {}).get(name)
         return overlaid(there, self.wanted["settings"][name]) if name in self.wanted.get("settings", {}) else there
 
+    def is_protected(self) -> bool:
+        return bool((self.current or {}).get("settings", {}).get("deletionProtectionEnabled"))
+
     def changed_settings(self) -> Json:
         return differing(self.wanted.get("settings", {}), self.before.get("settings", {}))
 
     def check(self) -> None:
         if self.absent:
-            if (self.current or {}).get("settings", {}).get("deletionProtectionEnabled"):
-                raise GcpError(
-                    f"the instance {self.name!r} is protected against deletion",
-                    "lift that first by a run with deletion_protection_enabled: false and state: present, if it really shall go",
-                )
+            if self.is_protected() and not self.lift_protection:
+                raise GcpError(f"the instance {self.name!r} is protected against deletion", "add deletion_protection_enabled: false if it really shall go")
             return
         if self.current is None:
             self.check_new()
@@ -554,6 +552,11 @@ class Instance(Resource):
 
     def update(self) -> None:
         self.client.write(self.api, "PATCH", self.path, {"settings": self.changed_settings()})
+
+    def delete(self) -> None:
+        if self.is_protected():
+            self.client.write(self.api, "PATCH", self.path, {"settings": {"deletionProtectionEnabled": False}})
+        super().delete()
 
     def finish(self, current: Json) -> None:
         if current.get("state") in ("FAILED", "SUSPENDED"):

@@ -179,7 +179,7 @@ class Connection(Resource):
 
     def __init__(self, client: GcpClient, network: Network, params: Json) -> None:
         project = client.get("cloudresourcemanager", f"v3/projects/{network.project}")
-        if project is None:
+        if project is None and not client.check_mode:
             raise GcpError(f"the project {network.project!r} does not exist, or the credentials have no right to see it", "correct project or network")
         # This API wants the project's number.
         self.network = f"{project['name']}/global/networks/{network.name}" if project else network.link

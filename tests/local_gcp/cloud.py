@@ -357,10 +357,15 @@ class LocalCloud:
 
     def _finish(self, operation: dict[str, Json]) -> None:
         operation.update(done=True, ended=now())
-        changes = operation["changes"] if not operation["error"] else operation.get("changes_on_error", [])
-        for name, resource in changes:
-            self.state.put(name, resource)
+        if operation["error"]:
+            operation["changes"] = operation.get("changes_on_error", [])
+        self._make_changes(operation)
         self.state.save()
+
+    def _make_changes(self, operation: dict[str, Json]) -> None:
+        for name, resource in operation.pop("changes"):
+            self.state.put(name, resource)
+        operation["changes"] = []
 
     def begin_work(self, operation: dict[str, Json]) -> None:
         if operation["work"]:
@@ -369,12 +374,17 @@ class LocalCloud:
     def _work(self, operation: dict[str, Json]) -> None:
         job, *arguments = operation["work"]
         try:
-            getattr(self.machines, job)(self, *arguments)
+            if job.startswith("apply_"):
+                # These look at what there is, so it has to be there first.
+                with self.lock:
+                    self._make_changes(operation)
+            getattr(self.machines, job)(self, operation, *arguments)
         except Exception as error:  # noqa: BLE001  # whatever it is, the operation ends with it
             operation["error"] = {"code": 13, "message": f"{type(error).__name__}: {error}"}
         with self.lock:
+            # It is done when it is looked at next, like one without work.
             operation["work"] = []
-            self._finish(operation)
+            self.poll(operation)
 
     def _resume(self) -> None:
         """After a restart the work that had begun begins anew."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import ssl
 import tempfile
@@ -18,6 +19,7 @@ from urllib.parse import parse_qs, unquote
 from . import identity
 from .certificates import Authority
 from .errors import GoogleError
+from .front import Backend, forward
 
 if t.TYPE_CHECKING:
     from .cloud import LocalCloud
@@ -49,15 +51,34 @@ class Server:
             def handle_error(self, *_args: object) -> None:
                 """A client that goes away is no news."""
 
+        class Front(Handler):
+            def setup(self) -> None:
+                self.request = server.any_context.wrap_socket(self.request, server_side=True)
+                super().setup()
+
+        self.listen = functools.partial(Sockets, RequestHandlerClass=Front)
+        self.any_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.any_context.sni_callback = lambda connection, name, _context: setattr(connection, "context", self.context(name or "run.app"))
+        self.front: Sockets | None = None
+        # What answers at Cloud Run's public names.
+        self.backends: dict[str, Backend] = {}
         self.sockets = Sockets(("127.0.0.1", port), Handler)
         self.port = self.sockets.server_address[1]
 
     def start(self) -> None:
         threading.Thread(target=self.sockets.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
+    def serve_front(self, address: str) -> None:
+        """Listen where Cloud Run's public names lead to, with the certificate of whichever is asked for."""
+        with self.cloud.lock:
+            if not self.front:
+                self.front = self.listen((address, 443))
+                threading.Thread(target=self.front.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
     def stop(self) -> None:
-        self.sockets.shutdown()
-        self.sockets.server_close()
+        for sockets in filter(None, (self.sockets, self.front)):
+            sockets.shutdown()
+            sockets.server_close()
         if self._log:
             self._log.close()
         if self._temporary:
@@ -104,13 +125,16 @@ class RequestHandler(BaseHTTPRequestHandler):
         self.close_connection = False
 
     def serve(self) -> None:
+        host, target = self.tunnel or self.headers.get("Host", "").partition(":")[0], self.path
+        if host.endswith(".run.app"):
+            forward(self, host)
+            return
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        host, target = self.tunnel, self.path
         # An endpoint override has the host as the first part of its path, a plain proxy gets the whole URL.
         if target.startswith("http://"):
             target = "/" + target.split("/", 3)[3]
         first, _slash, rest = target.lstrip("/").partition("/")
-        if not host and unquote(first).endswith(".googleapis.com"):
+        if not self.tunnel and unquote(first).endswith(".googleapis.com"):
             host, target = first, f"/{rest}"
         path = target.partition("?")[0]
         if path in TOKEN_PATHS:
@@ -122,7 +146,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         else:
             self._send(*self.cloud.answer(self.command, host, target, self.headers, content))
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815  # http.server's names
+    do_GET = do_HEAD = do_OPTIONS = do_POST = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815  # http.server's names
 
     def _give(self, make: t.Callable[[], t.Any], headers: dict[str, str] | None = None) -> None:
         try:

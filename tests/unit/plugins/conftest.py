@@ -247,7 +247,7 @@ class FakeGoogle:
 
 @pytest.fixture
 def google(fake_api: FakeApi, naps: list[float], monkeypatch: pytest.MonkeyPatch) -> FakeGoogle:
-    for name in ("CLOUDRESOURCEMANAGER", "IAM", "RUN", "SECRETMANAGER", "SERVICENETWORKING", "SQL"):
+    for name in ("CLOUDRESOURCEMANAGER", "IAM", "RUN", "SECRETMANAGER", "SERVICENETWORKING", "SERVICEUSAGE", "SQL"):
         monkeypatch.setenv(f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{name}", f"http://127.0.0.1:{fake_api.port}/")
     monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE", f"http://127.0.0.1:{fake_api.port}/compute/v1/")
     for name in ("GCP_PROJECT", "GCP_AUTH_KIND", "GCP_SERVICE_ACCOUNT_FILE", "GCP_SERVICE_ACCOUNT_CONTENTS", "GCP_ACCESS_TOKEN"):

@@ -18,6 +18,8 @@ from ansible_collections.selfhost.prefect.plugins.modules import (
     cloudsql_instance,
     cloudsql_user,
     iam_binding,
+    project_permissions_info,
+    project_services,
     secret_manager_secret,
     service_networking_connection,
 )
@@ -124,8 +126,7 @@ def test_an_instance(cloud, instance, run, apply):
     assert apply(cloudsql_instance, **flags)["restarting_changes"] == ["settings.databaseFlags.max_connections"]
 
     assert "is protected against deletion" in run(cloudsql_instance, name="prefect", state="absent")["msg"]
-    apply(cloudsql_instance, name="prefect", deletion_protection_enabled=False)
-    apply(cloudsql_instance, name="prefect", state="absent")
+    apply(cloudsql_instance, name="prefect", state="absent", deletion_protection_enabled=False)
     reserved = run(cloudsql_instance, **INSTANCE)
     assert reserved["msg"].endswith("choose another name, or wait a week after the deletion.")
 
@@ -297,6 +298,20 @@ def test_roles(cloud, apply):
     apply(iam_binding, members=["user:a@example.com", "user:b@example.com"], **on)
     assert apply(iam_binding, members=["user:a@example.com"], state="exclusive", **on)["members"] == ["user:a@example.com"]
     assert apply(iam_binding, members=["user:a@example.com"], state="absent", **on)["members"] == []
+
+
+def test_a_project(cloud, run, apply):
+    cloud.enabled.pop("sqladmin")
+    services = ["sqladmin.googleapis.com", "run.googleapis.com"]
+    assert apply(project_services, reads=1, services=services)["enabled"] == ["sqladmin.googleapis.com"]
+    assert "sqladmin" in cloud.enabled
+    assert "Not found or permission denied" in run(project_services, services=["nothing.googleapis.com"])["msg"]
+
+    cloud.grants["viewer@example.com"] = ["roles/cloudsql.viewer"]
+    cloud.tokens["not-a-real-token"] = "viewer@example.com"
+    wanted = ["cloudsql.instances.get", "cloudsql.instances.create"]
+    assert run(project_permissions_info, permissions=wanted)["missing"] == ["cloudsql.instances.create"]
+    assert "roles/cloudsql.admin" in run(cloudsql_instance, **{**INSTANCE, "private_network": None, "allocated_ip_range": None, "ipv4_enabled": True})["msg"]
 
 
 def test_a_dry_run_of_an_empty_project(cloud, run, proxy):

@@ -17,6 +17,7 @@ from ansible_collections.selfhost.prefect.plugins.module_utils import _gcp
 from ansible_collections.selfhost.prefect.plugins.module_utils._gcp import (
     GcpClient,
     GcpError,
+    PendingError,
     Resource,
     converge,
     converge_members,
@@ -707,6 +708,17 @@ def test_a_module(google, run_module, monkeypatch):
     result = run_it(run_module)
     assert result["project"] == "my-project"
     assert "not-a-real-token" not in result["_output"]
+
+
+def test_what_is_not_wrong_but_pending(google, run_module):
+    arguments = {"project": "my-project", "auth_kind": "accesstoken", "access_token": "not-a-real-token"}
+    for error in (GcpError("wrong"), PendingError("pending")):
+
+        def run(module, client, error=error):
+            raise error
+
+        result = run_it(run_module, run, **arguments)
+        assert (result["failed"], result["pending"]) == (True, str(error) == "pending.")
 
 
 @pytest.mark.parametrize("project", ["My Project", "123456789012", "p", "my-project-"])

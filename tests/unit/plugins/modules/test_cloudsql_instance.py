@@ -134,17 +134,19 @@ def test_what_restarts_the_instance_is_said_first(google, run, there, change, re
 
 def test_delete(google, run, there):
     for check_mode in (True, False):
-        message = (
-            "the instance 'prefect' is protected against deletion: "
-            "lift that first by a run with deletion_protection_enabled: false and state: present, if it really shall go."
-        )
+        message = "the instance 'prefect' is protected against deletion: add deletion_protection_enabled: false if it really shall go."
         assert run(state="absent", check_mode=check_mode)["msg"] == message
-    there["deletionProtectionEnabled"] = False
-    assert run(state="absent", check_mode=True)["changed"] is True
+    assert run(state="absent", deletion_protection_enabled=False, check_mode=True)["changed"] is True
     assert google.written() == []
-    assert run(state="absent")["instance"] == {}
-    assert google.written() == [(f"DELETE {PATH}", None)]
+    assert run(state="absent", deletion_protection_enabled=False)["instance"] == {}
+    assert google.written() == [(f"PATCH {PATH}", {"settings": {"deletionProtectionEnabled": False}}), (f"DELETE {PATH}", None)]
     assert run(state="absent")["changed"] is False
+
+
+def test_delete_what_is_not_protected(google, run, there):
+    there["deletionProtectionEnabled"] = False
+    assert run(state="absent")["changed"] is True
+    assert google.written() == [(f"DELETE {PATH}", None)]
 
 
 @pytest.mark.parametrize(
