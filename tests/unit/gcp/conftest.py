@@ -67,7 +67,7 @@ class Controller:
 
     def role(self, name: str, *arguments: str, **variables: t.Any) -> Run:
         """Apply a role to the controller."""
-        variables = {"prefect_gcp_project": PROJECT, **variables}
+        variables = {"prefect_gcp_project": PROJECT, "prefect_gcp_region": "europe-west1", **variables}
         tasks = [{"name": "Apply", "ansible.builtin.include_role": {"name": f"selfhost.prefect.{name}"}}]
         return self.tasks(tasks, *arguments, **variables)
 
@@ -79,7 +79,7 @@ class Controller:
             taken = {"name": "Nobody minded", "ansible.builtin.fail": {"msg": f"{name} was taken"}}
             said = {"that": f"{json.dumps(message)} in ansible_failed_result.msg", "fail_msg": "{{ ansible_failed_result.msg }}"}
             tasks.append({"name": name, "block": [apply, taken], "rescue": [{"name": "It said so", "ansible.builtin.assert": said}]})
-        return self.tasks(tasks)
+        return self.tasks(tasks, prefect_gcp_region="europe-west1")
 
     def tasks(self, tasks: list[dict[str, t.Any]], *arguments: str, **variables: t.Any) -> Run:
         playbook = self.home / "tasks.yml"

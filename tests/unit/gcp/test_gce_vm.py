@@ -87,6 +87,7 @@ def test_drift_is_shown_and_mended(cloud, controller: Controller, ask) -> None:
 REFUSALS = {
     "no project": ({"gce_vm_project": ""}, "gce_vm_project (or prefect_gcp_project) is empty"),
     "a project's name": ({"gce_vm_project": "My Project"}, "which is no ID of a project: write the ID"),
+    "no region": ({"gce_vm_region": ""}, "gce_vm_region (or prefect_gcp_region) is ''"),
     "another region's zone": ({"gce_vm_zone": "us-east1-b"}, "gce_vm_zone is us-east1-b, which is not in gce_vm_region, europe-west1"),
     "a VM's bad name": ({"gce_vm_name": "Prefect"}, "names a VM Prefect: write up to 63"),
     "two of a name": ({"gce_vm_workers": [{"name": "prefect-server"}]}, "name two VMs alike"),

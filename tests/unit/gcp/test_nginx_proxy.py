@@ -67,7 +67,7 @@ def test_a_service_and_its_changes(cloud, proxy) -> None:
     second = service["latestReadyRevision"].rpartition("/")[2]
     assert second != first
     assert service["template"]["volumes"][0]["secret"]["items"][0]["version"] == "2"
-    assert [status["revision"] for status in service["trafficStatuses"] if status.get("percent")] == [second]
+    assert service["trafficStatuses"] == [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}]
 
     back = proxy(nginx_proxy_client_max_body_size="64m", nginx_proxy_revision=first)
     assert back.ok, back.output
@@ -121,6 +121,7 @@ def test_an_image_of_ones_own(cloud, proxy, controller: Controller, tmp_path: Pa
 
 
 REFUSALS = {
+    "no region": ({"nginx_proxy_region": ""}, "nginx_proxy_region (or prefect_gcp_region) is ''"),
     "no project": ({"nginx_proxy_project": ""}, "nginx_proxy_project (or prefect_gcp_project) is ''"),
     "the container itself": ({"nginx_proxy_upstreams": ["127.0.0.1:4200"]}, "which on Cloud Run is the container itself"),
     "a server that is no address": ({"nginx_proxy_upstreams": ["http://10.10.0.2"]}, "nginx_proxy_upstreams holds http://10.10.0.2"),
@@ -134,7 +135,7 @@ REFUSALS = {
 
 def test_refusals(cloud, controller: Controller) -> None:
     common = {"nginx_proxy_backend": "cloud_run", "nginx_proxy_upstreams": ["10.10.0.2:4200"]}
-    done = controller.refusals("nginx_proxy", {name: ({**common, **variables}, message) for name, (variables, message) in REFUSALS.items()})
+    done = controller.refusals("nginx_proxy", {name: ({**common, "nginx_proxy_project": PROJECT, **variables}, message) for name, (variables, message) in REFUSALS.items()})
     assert done.ok, done.output
     assert f"rescued={len(REFUSALS)}" in done.output
     assert cloud.requests == []
