@@ -12,6 +12,7 @@ import ssl
 import threading
 import typing as t
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote
 
 import pytest
 from ansible_collections.selfhost.prefect.tests.certificate import make_certificate
@@ -22,11 +23,12 @@ class FakeApi:
     """An HTTP server that answers as `routes` says, and remembers what it was asked.
 
     routes: {"GET /api/x": answer}; an answer is (status, JSON or str or bytes, headers), a list of such to give one after the other,
-    or a function of the request that makes one. A query string does not count.
+    or a function of the request that makes one. A query string does not count. What has no route is up to `otherwise`.
     """
 
     def __init__(self) -> None:
         self.routes: dict[str, t.Any] = {}
+        self.otherwise: t.Any = (404, {"detail": "Not Found"})
         self.requests: list[dict[str, t.Any]] = []
         # What the Date header says; None for the truth.
         self.date: str | None = None
@@ -64,7 +66,7 @@ class FakeApi:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         request = {"method": handler.command, "path": path, "query": query, "headers": handler.headers, "body": json.loads(body) if body else None}
         self.requests.append(request)
-        answer = self.routes.get(f"{handler.command} {path}", (404, {"detail": "Not Found"}))
+        answer = self.routes.get(f"{handler.command} {path}", self.otherwise)
         if isinstance(answer, list):
             answer = answer.pop(0) if len(answer) > 1 else answer[0]
         if callable(answer):
@@ -159,3 +161,96 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture(name="run_module")
 def run_module_fixture() -> t.Callable[..., dict[str, t.Any]]:
     return run_module
+
+
+class FakeGoogle:
+    """Google's APIs, all at one address: objects by their paths, and operations that are done when they are asked for once.
+
+    A test adds routes to `api` for what is particular. `fill` is what Google adds to each new object by itself.
+    """
+
+    def __init__(self, api: FakeApi) -> None:
+        self.api = api
+        self.objects: dict[str, t.Any] = {}
+        self.fill: dict[str, t.Any] = {}
+        self.warnings: list[str] = []
+        api.otherwise = self.answer
+
+    def written(self) -> list[tuple[str, t.Any]]:
+        """What may have changed something: reads by POST are none."""
+        return [
+            (f"{request['method']} {request['path']}" + (f"?{unquote(request['query'])}" if request["query"] else ""), request["body"])
+            for request in self.api.requests
+            if request["method"] != "GET" and not request["path"].endswith(":getIamPolicy")
+        ]
+
+    def reads(self) -> list[str]:
+        return [request["path"] for request in self.api.requests if request["method"] == "GET"]
+
+    def fail(self, route: str, code: int, message: str, status: str = "", **error: t.Any) -> None:
+        """Have a request refused in Google's words."""
+        self.api.routes[route] = (code, {"error": {"code": code, "message": message, **({"status": status} if status else {}), **error}})
+
+    def answer(self, request: dict[str, t.Any]) -> tuple[int, t.Any]:
+        method, path, body, query = request["method"], unquote(request["path"]), request["body"] or {}, parse_qs(request["query"])
+        if method == "GET":
+            missing = {"error": {"code": 404, "message": f"{path} was not found.", "status": "NOT_FOUND"}}
+            return (200, self.objects[path]) if path in self.objects else (404, missing)
+        if "validateOnly" in query or "dryRun" in query:
+            return 200, {}
+        if method == "POST":
+            name = body.get("name") or (query.get("serviceId") or query.get("secretId") or [body.get("metadata", {}).get("name", "")])[0]
+            self.objects[f"{path}/{name}"] = {"name": name, **self.fill, **body}
+        elif method == "DELETE":
+            del self.objects[path]
+        else:
+            there = self.objects[path]
+            for key, value in body.items():
+                there[key] = {**there.get(key, {}), **value} if isinstance(value, dict) and key != "template" else value
+        return 200, self.operation(path)
+
+    def operation(self, path: str) -> dict[str, t.Any]:
+        """Start an operation of the API's own kind; the object that stands for it later is done."""
+        if path.startswith("/compute/"):
+            place = "/".join(path.split("/")[3:7] if "/regions/" in path else path.split("/")[3:6])
+            operation = {
+                "kind": "compute#operation",
+                "name": "op",
+                "status": "RUNNING",
+                "selfLink": f"https://www.googleapis.com/compute/v1/{place}/operations/op",
+            }
+            self.objects[f"/compute/v1/{place}/operations/op"] = {**operation, "status": "DONE"}
+        elif "/instances" in path:
+            operation = {"kind": "sql#operation", "name": "op", "status": "PENDING", "targetProject": "my-project"}
+            self.objects["/v1/projects/my-project/operations/op"] = {**operation, "status": "DONE"}
+        elif path.startswith(("/v2/", "/v1/services/")):
+            operation = {"name": "operations/op"}
+            self.objects[f"{path[:3]}/operations/op"] = {**operation, "done": True}
+        else:
+            operation = {}
+        return operation
+
+
+@pytest.fixture
+def google(fake_api: FakeApi, naps: list[float], monkeypatch: pytest.MonkeyPatch) -> FakeGoogle:
+    for name in ("CLOUDRESOURCEMANAGER", "IAM", "RUN", "SECRETMANAGER", "SERVICENETWORKING", "SERVICEUSAGE", "SQL"):
+        monkeypatch.setenv(f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{name}", f"http://127.0.0.1:{fake_api.port}/")
+    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE", f"http://127.0.0.1:{fake_api.port}/compute/v1/")
+    for name in ("GCP_PROJECT", "GCP_AUTH_KIND", "GCP_SERVICE_ACCOUNT_FILE", "GCP_SERVICE_ACCOUNT_CONTENTS", "GCP_ACCESS_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    google = FakeGoogle(fake_api)
+    # Those of one module in a process would be shown by the next one too.
+    monkeypatch.setattr("ansible.module_utils.basic.AnsibleModule.warn", lambda _module, warning: google.warnings.append(warning))
+    return google
+
+
+@pytest.fixture
+def run_google(google: FakeGoogle, run_module: t.Callable[..., dict[str, t.Any]]) -> t.Callable[..., dict[str, t.Any]]:
+    """Run a module for Google Cloud with credentials."""
+
+    def run(main: t.Callable[[], None], check_mode: bool = False, **arguments: t.Any) -> dict[str, t.Any]:
+        google.api.requests.clear()
+        google.warnings.clear()
+        return run_module(main, check_mode, **{"project": "my-project", "auth_kind": "accesstoken", "access_token": "not-a-real-token", **arguments})
+
+    return run

@@ -1,0 +1,139 @@
+# Copyright: selfhost.prefect contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from .conftest import PROJECT, Controller
+
+COMPUTE = f"compute/compute/v1/projects/{PROJECT}"
+WORKERS = [{"name": "prefect-worker-1"}, {"name": "prefect-worker-2", "machine_type": "e2-standard-2", "disk_size_gb": 20}]
+
+
+@pytest.fixture
+def ask(cloud) -> t.Callable[..., t.Any]:
+    return lambda path, http="GET", body=None: cloud.ask(http, f"{COMPUTE}/{path}", body)
+
+
+def test_from_nothing_and_then_nothing(cloud, controller: Controller, ask) -> None:
+    dry = controller.role("gce_vm", "--check", gce_vm_workers=WORKERS)
+    assert dry.ok, dry.output
+    assert cloud.writes() == []
+    for text in ("the network prefect", "the subnetwork prefect-run", "the VM prefect-worker-2", "the service account prefect-worker@"):
+        assert f"A run without --check makes {text}" in dry.text
+
+    done = controller.role("gce_vm", gce_vm_workers=WORKERS)
+    assert done.ok, done.output
+    server = ask("zones/europe-west1-b/instances/prefect-server")
+    assert server["machineType"].endswith("/e2-medium")
+    assert server["disks"][0]["diskSizeGb"] == "10"
+    assert server["labels"] == {"prefect-role": "server"}
+    assert server["deletionProtection"] is True
+    assert "accessConfigs" not in server["networkInterfaces"][0]
+    assert server["shieldedInstanceConfig"] == {"enableSecureBoot": True, "enableVtpm": True, "enableIntegrityMonitoring": True}
+    assert {"key": "enable-oslogin", "value": "TRUE"} in server["metadata"]["items"]
+    assert server["serviceAccounts"][0]["email"] == f"prefect-server@{PROJECT}.iam.gserviceaccount.com"
+    worker = ask("zones/europe-west1-b/instances/prefect-worker-2")
+    assert (worker["machineType"].rpartition("/")[2], worker["disks"][0]["diskSizeGb"]) == ("e2-standard-2", "20")
+
+    rules = {rule["name"]: rule for rule in ask("global/firewalls")["items"]}
+    assert set(rules) == {"prefect-server-api", "prefect-server-ssh"}
+    assert rules["prefect-server-api"]["allowed"] == [{"IPProtocol": "tcp", "ports": ["4200"]}]
+    machines = [ask(f"zones/europe-west1-b/instances/{item['name']}") for item in WORKERS]
+    addresses = {f"{machine['networkInterfaces'][0]['networkIP']}/32" for machine in machines}
+    assert set(rules["prefect-server-api"]["sourceRanges"]) == addresses | {"10.10.1.0/26"}
+    assert rules["prefect-server-api"]["targetServiceAccounts"] == [f"prefect-server@{PROJECT}.iam.gserviceaccount.com"]
+    assert rules["prefect-server-ssh"]["sourceRanges"] == ["35.235.240.0/20"]
+    assert len(rules["prefect-server-ssh"]["targetServiceAccounts"]) == 2
+    router = ask("regions/europe-west1/routers/prefect")
+    assert [nat["natIpAllocateOption"] for nat in router["nats"]] == ["AUTO_ONLY"]
+
+    made, asked = len(cloud.writes()), len(cloud.requests)
+    again = controller.role("gce_vm", gce_vm_workers=WORKERS)
+    assert again.ok, again.output
+    assert (again.changed, len(cloud.writes())) == (0, made)
+    # The network, the subnetworks, three VMs, two accounts, the router, two roles, two rules.
+    assert len(cloud.requests) - asked == 12
+
+
+def test_drift_is_shown_and_mended(cloud, controller: Controller, ask) -> None:
+    assert controller.role("gce_vm").ok
+    ask("global/firewalls/prefect-server-ssh", "PATCH", {"sourceRanges": ["35.235.240.0/20", "0.0.0.0/0"]})
+    cloud.settle()
+    ask("zones/europe-west1-b/instances/prefect-server/setDeletionProtection?deletionProtection=false", "POST")
+    cloud.settle()
+    ask("zones/europe-west1-b/instances/prefect-server/stop", "POST")
+    cloud.settle()
+
+    made = len(cloud.writes())
+    dry = controller.role("gce_vm", "--check")
+    assert dry.ok, dry.output
+    assert dry.changed, dry.output
+    assert "0.0.0.0/0" in dry.text
+    assert len(cloud.writes()) == made
+
+    assert controller.role("gce_vm").ok
+    cloud.settle()
+    assert ask("global/firewalls/prefect-server-ssh")["sourceRanges"] == ["35.235.240.0/20"]
+    server = ask("zones/europe-west1-b/instances/prefect-server")
+    assert (server["deletionProtection"], server["status"]) == (True, "RUNNING")
+    assert controller.role("gce_vm").changed == 0
+
+
+REFUSALS = {
+    "no project": ({"gce_vm_project": ""}, "gce_vm_project (or prefect_gcp_project) is empty"),
+    "a project's name": ({"gce_vm_project": "My Project"}, "which is no ID of a project: write the ID"),
+    "no region": ({"gce_vm_region": ""}, "gce_vm_region (or prefect_gcp_region) is ''"),
+    "another region's zone": ({"gce_vm_zone": "us-east1-b"}, "gce_vm_zone is us-east1-b, which is not in gce_vm_region, europe-west1"),
+    "a VM's bad name": ({"gce_vm_name": "Prefect"}, "names a VM Prefect: write up to 63"),
+    "two of a name": ({"gce_vm_workers": [{"name": "prefect-server"}]}, "name two VMs alike"),
+    "a bad account": ({"gce_vm_server_service_account": "x"}, "write what stands before the @"),
+    "one account": ({"gce_vm_worker_service_account": "prefect-server"}, "write two names"),
+    "a bad label": ({"gce_vm_labels": {"Team": "data"}}, "gce_vm_labels: Team cannot be a label"),
+    "a small disk": ({"gce_vm_disk_size_gb": 5}, "gce_vm_disk_size_gb is 5"),
+    "a small subnetwork for Cloud Run": ({"gce_vm_run_subnetwork_range": "10.10.1.0/28"}, "too small for Cloud Run"),
+    "one subnetwork": ({"gce_vm_run_subnetwork": "prefect"}, "are both prefect: write two names"),
+    "everybody": ({"gce_vm_ssh_source_ranges": ["0.0.0.0/0"]}, "holds 0.0.0.0/0, which is everybody"),
+    "overlapping ranges": ({"gce_vm_run_subnetwork_range": "10.10.0.64/26"}, "the range 10.10.0.64/26 of the subnetwork prefect-run overlaps 10.10.0.0/24 of prefect"),
+    "no range": ({"gce_vm_subnetwork_range": "10.10.0.1/24"}, "is none (10.10.0.1/24 has host bits set)"),
+    "no network": ({"gce_vm_create_network": False}, "there is no network prefect in example-project"),
+    "no subnetwork": ({"gce_vm_subnetwork_range": ""}, "there is no subnetwork prefect in the network prefect and this region"),
+}
+
+
+def test_refusals(cloud, controller: Controller) -> None:
+    cases = {name: ({"gce_vm_project": PROJECT, **variables}, message) for name, (variables, message) in REFUSALS.items()}
+    done = controller.refusals("gce_vm", cases)
+    assert done.ok, done.output
+    assert f"rescued={len(REFUSALS)}" in done.output
+    assert cloud.writes() == []
+
+
+def test_a_vm_of_another_type(cloud, controller: Controller) -> None:
+    assert controller.role("gce_vm").ok
+    made = len(cloud.writes())
+    refused = controller.role("gce_vm", gce_vm_machine_type="e2-standard-2")
+    assert not refused.ok
+    assert "prefect-server is e2-medium, and Google changes that only while a VM is stopped" in refused.text
+    assert len(cloud.writes()) == made
+
+
+@pytest.mark.parametrize(
+    ("breakage", "message"),
+    [
+        (lambda cloud: cloud.enabled.pop("compute"), "enable the API by `gcloud services enable compute.googleapis.com"),
+        (lambda cloud: cloud.grants.update({"owner@example.com": []}), "grant roles/compute.networkAdmin"),
+        (lambda cloud: cloud.revoked_tokens.add("a-token"), "renew the credentials"),
+    ],
+    ids=["API", "role", "token"],
+)
+def test_what_google_refuses(cloud, controller: Controller, breakage, message) -> None:
+    breakage(cloud)
+    refused = controller.role("gce_vm")
+    assert not refused.ok
+    assert message in refused.text, refused.output
+    assert cloud.writes() == []

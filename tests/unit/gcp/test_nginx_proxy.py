@@ -1,0 +1,154 @@
+# Copyright: selfhost.prefect contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The proxy on Cloud Run."""
+
+from __future__ import annotations
+
+import base64
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from .conftest import PROJECT, Controller
+
+RUN = f"run/v2/projects/{PROJECT}/locations/europe-west1/services/prefect-proxy"
+SECRET = f"secretmanager/v1/projects/{PROJECT}/secrets/prefect-proxy-nginx"
+ACCOUNT = f"prefect-proxy@{PROJECT}.iam.gserviceaccount.com"
+
+
+@pytest.fixture
+def proxy(cloud, controller: Controller) -> t.Callable[..., t.Any]:
+    cloud.make_network("prefect", "europe-west1", "10.10.0.0/24")
+    subnetwork = {"name": "prefect-run", "network": f"projects/{PROJECT}/global/networks/prefect", "ipCidrRange": "10.10.1.0/26"}
+    cloud.ask("POST", f"compute/compute/v1/projects/{PROJECT}/regions/europe-west1/subnetworks", subnetwork)
+    cloud.settle()
+
+    def run(*arguments: str, **variables: t.Any) -> t.Any:
+        return controller.role("nginx_proxy", *arguments, **{"nginx_proxy_backend": "cloud_run", "nginx_proxy_upstreams": ["10.10.0.2:4200"], **variables})
+
+    return run
+
+
+def configuration(cloud, version: str) -> str:
+    return base64.b64decode(cloud.ask("GET", f"{SECRET}/versions/{version}:access")["payload"]["data"]).decode()
+
+
+def test_a_service_and_its_changes(cloud, proxy) -> None:
+    dry = proxy("--check")
+    assert dry.ok, dry.output
+    assert "makes a revision of prefect-proxy" in dry.text
+    assert cloud.writes() == []
+
+    done = proxy()
+    assert done.ok, done.output
+    service = cloud.ask("GET", RUN)
+    template = service["template"]
+    assert template["volumes"][0]["secret"]["items"] == [{"path": "default.conf", "version": "1"}]
+    assert (template["timeout"], template["maxInstanceRequestConcurrency"], template["serviceAccount"]) == ("3600s", 1000, ACCOUNT)
+    assert template["containers"][0]["image"] == "nginx:1.28.0-alpine"
+    assert service["invokerIamDisabled"] is True
+    text = configuration(cloud, "1")
+    for line in ("listen 0.0.0.0:8080 default_server;", "server 10.10.0.2:4200 ", "real_ip_recursive off;", "location = /nginx-health"):
+        assert line in text
+    policy = cloud.ask("GET", f"{SECRET}:getIamPolicy")
+    assert policy["bindings"] == [{"role": "roles/secretmanager.secretAccessor", "members": [f"serviceAccount:{ACCOUNT}"]}]
+    first = service["latestReadyRevision"].rpartition("/")[2]
+
+    made = len(cloud.writes())
+    again = proxy()
+    assert (again.ok, again.changed, len(cloud.writes())) == (True, 0, made), again.output
+
+    changed = proxy(nginx_proxy_client_max_body_size="64m")
+    assert changed.ok, changed.output
+    service = cloud.ask("GET", RUN)
+    second = service["latestReadyRevision"].rpartition("/")[2]
+    assert second != first
+    assert service["template"]["volumes"][0]["secret"]["items"][0]["version"] == "2"
+    assert service["trafficStatuses"] == [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}]
+
+    back = proxy(nginx_proxy_client_max_body_size="64m", nginx_proxy_revision=first)
+    assert back.ok, back.output
+    assert [status["revision"] for status in cloud.ask("GET", RUN)["trafficStatuses"] if status.get("percent")] == [first]
+
+
+def test_a_load_balancer(cloud, proxy) -> None:
+    done = proxy(nginx_proxy_domain="prefect.example.com")
+    assert done.ok, done.output
+    compute = f"compute/compute/v1/projects/{PROJECT}/global"
+    address = cloud.ask("GET", f"{compute}/addresses/prefect-proxy")["address"]
+    assert f"prefect.example.com. A {address}" in done.text
+    assert cloud.ask("GET", f"{compute}/forwardingRules/prefect-proxy")["IPAddress"] == address
+    assert cloud.ask("GET", RUN)["ingress"] == "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"
+    again = proxy(nginx_proxy_domain="prefect.example.com")
+    assert (again.ok, again.changed) == (True, 0), again.output
+
+
+def test_a_domain_mapping(cloud, proxy) -> None:
+    refused = proxy(nginx_proxy_domain="prefect.example.com", nginx_proxy_domain_by="mapping")
+    assert not refused.ok
+    assert "gcloud domains verify prefect.example.com" in refused.text
+    cloud.verified_domains.add("example.com")
+    done = proxy(nginx_proxy_domain="prefect.example.com", nginx_proxy_domain_by="mapping")
+    assert done.ok, done.output
+    assert "CNAME ghs.googlehosted.com." in done.text
+
+
+def test_an_image_of_ones_own(cloud, proxy, controller: Controller, tmp_path: Path) -> None:
+    """With a gcloud that notes what it is asked for, and what it is given to build."""
+    stub, log = tmp_path / "bin/gcloud", tmp_path / "log"
+    stub.parent.mkdir()
+    stub.write_text(f'#!/bin/sh\necho "$*" >> {log}\n[ "$1" = artifacts ] && {{ test -e {tmp_path}/built; exit; }}\nfor last; do :; done\ncat "$last"/* >> {log}\ntouch {tmp_path}/built\n')
+    stub.chmod(0o755)
+    controller.environment["PATH"] = f"{stub.parent}:{controller.environment['PATH']}"
+    options = {"nginx_proxy_image_build": "cloud_build", "nginx_proxy_image_repository": f"europe-west1-docker.pkg.dev/{PROJECT}/prefect/proxy"}
+
+    dry = proxy("--check", **options)
+    assert dry.ok, dry.output
+    assert "builds submit" not in log.read_text()
+    done = proxy(**options)
+    assert done.ok, done.output
+    image = cloud.ask("GET", RUN)["template"]["containers"][0]["image"]
+    assert image.startswith(f"{options['nginx_proxy_image_repository']}:")
+    assert f"builds submit --tag {image} --project {PROJECT}" in log.read_text()
+    for text in ("FROM nginx:1.28.0-alpine", "COPY default.conf /etc/nginx/conf.d/default.conf", "server 10.10.0.2:4200 "):
+        assert text in log.read_text()
+    assert "volumes" not in cloud.ask("GET", RUN)["template"]
+    again = proxy(**options)
+    assert (again.ok, again.changed) == (True, 0), again.output
+
+
+REFUSALS = {
+    "no region": ({"nginx_proxy_region": ""}, "nginx_proxy_region (or prefect_gcp_region) is ''"),
+    "no project": ({"nginx_proxy_project": ""}, "nginx_proxy_project (or prefect_gcp_project) is ''"),
+    "the container itself": ({"nginx_proxy_upstreams": ["127.0.0.1:4200"]}, "which on Cloud Run is the container itself"),
+    "a server that is no address": ({"nginx_proxy_upstreams": ["http://10.10.0.2"]}, "nginx_proxy_upstreams holds http://10.10.0.2"),
+    "too many instances": ({"nginx_proxy_min_instances": 5}, "nginx_proxy_min_instances is 5, and nginx_proxy_max_instances 3"),
+    "no version": ({"nginx_proxy_keep_versions": 0}, "nginx_proxy_keep_versions is 0"),
+    "an image without a place": ({"nginx_proxy_image_build": "docker"}, "nginx_proxy_image_repository is ''"),
+    "no domain": ({"nginx_proxy_domain": "https://prefect.example.com"}, "which is no domain"),
+    "callers behind a load balancer": ({"nginx_proxy_domain": "prefect.example.com", "nginx_proxy_invokers": ["user:a@example.com"]}, "nginx_proxy_invokers lets only some"),
+}
+
+
+def test_refusals(cloud, controller: Controller) -> None:
+    common = {"nginx_proxy_backend": "cloud_run", "nginx_proxy_upstreams": ["10.10.0.2:4200"]}
+    done = controller.refusals("nginx_proxy", {name: ({**common, "nginx_proxy_project": PROJECT, **variables}, message) for name, (variables, message) in REFUSALS.items()})
+    assert done.ok, done.output
+    assert f"rescued={len(REFUSALS)}" in done.output
+    assert cloud.requests == []
+
+
+def test_what_nginx_refuses(cloud, proxy, controller: Controller, tmp_path: Path) -> None:
+    stub = tmp_path / "bin/nginx"
+    stub.parent.mkdir()
+    stub.write_text('#!/bin/sh\ngrep -q "no_such_directive" && echo "nginx: [emerg] unknown directive" >&2 && exit 1\nexit 0\n')
+    stub.chmod(0o755)
+    controller.environment["PATH"] = f"{stub.parent}:{controller.environment['PATH']}"
+    refused = proxy(nginx_proxy_extra_directives="no_such_directive;")
+    assert not refused.ok
+    assert "unknown directive" in refused.text
+    assert cloud.writes() == []
+    assert proxy("--check").ok
