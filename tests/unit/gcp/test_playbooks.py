@@ -149,4 +149,4 @@ def test_a_bad_auth_string_is_never_kept(cloud, site) -> None:
     refused = site(prefect_auth_string="x")
     assert not refused.ok
     assert "prefect_auth_string cannot be used" in refused.text
-    assert cloud.requests == []
+    assert cloud.writes() == []
