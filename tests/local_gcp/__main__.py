@@ -42,7 +42,10 @@ def main() -> None:
 
 def up(options: argparse.Namespace) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    if not answers(options.port):
+    running = project_at(options.port)
+    if running not in ("", options.project):
+        sys.exit(f"local-gcp: port {options.port} has the cloud of the project {running}: scripts/local-gcp down removes it, --port names another one.")
+    if not running:
         if not options.no_machines:
             subprocess.run([str(engine.ROOT / "scripts/docker-engine")], check=True)
             engine.prepare_images("12")
@@ -50,7 +53,7 @@ def up(options: argparse.Namespace) -> None:
         with (FOLDER / "server.log").open("w") as log_file:
             process = subprocess.Popen(command, stdout=log_file, stderr=log_file, stdin=subprocess.DEVNULL, start_new_session=True)
         for _time in range(100):
-            if answers(options.port):
+            if project_at(options.port):
                 break
             if process.poll() is not None:
                 sys.exit(f"local-gcp: it does not start; its last words: {(FOLDER / 'server.log').read_text()[-600:]}")
@@ -60,6 +63,7 @@ def up(options: argparse.Namespace) -> None:
 
 def serve(options: argparse.Namespace) -> None:
     (FOLDER / "pid").write_text(str(os.getpid()))
+    (FOLDER / "project").write_text(options.project)
     machines = None if options.no_machines else Machines()
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_signal: ended.set())
@@ -81,8 +85,9 @@ def down(options: argparse.Namespace) -> None:
             os.kill(int(pid.read_text()), signal.SIGTERM)
             while command.exists():
                 time.sleep(0.1)
-    if not options.no_machines:
-        engine.clean(options.project)
+    project = FOLDER / "project"
+    if project.exists() and not options.no_machines:
+        engine.clean(project.read_text())
     subprocess.run(["rm", "-rf", str(FOLDER)], check=True)
 
 
@@ -100,13 +105,14 @@ def log(_options: argparse.Namespace) -> None:
         sys.stdout.write(f"{request['status']} {'write' if request['writes'] else 'read '} {request['method']} {request['path']}\n")
 
 
-def answers(port: int) -> bool:
+def project_at(port: int) -> str:
+    """The project of the cloud that answers at a port; nothing where none does."""
     try:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{port}/computeMetadata/v1/project/project-id", timeout=1):
-            return True
+        with opener.open(f"http://127.0.0.1:{port}/computeMetadata/v1/project/project-id", timeout=1) as response:
+            return str(response.read().decode())
     except OSError:
-        return False
+        return ""
 
 
 if __name__ == "__main__":

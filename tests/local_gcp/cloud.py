@@ -141,9 +141,11 @@ class LocalCloud:
         self.port = self.server.port
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> LocalCloud:
+    def __enter__(self) -> LocalCloud:  # noqa: PYI034  # Self came with Python 3.11
         self.server.start()
         self._resume()
+        if self.machines:
+            self.machines.resume(self)
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -178,9 +180,9 @@ class LocalCloud:
         """For clients that know only Google's own addresses."""
         names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "HTTPLIB2_CA_CERTS")
         return {
-            **{name: self.url for name in ("HTTPS_PROXY", "https_proxy")},
+            **dict.fromkeys(("HTTPS_PROXY", "https_proxy"), self.url),
             **dict.fromkeys(names, self.ca_file),
-            **{name: "127.0.0.1,localhost" for name in ("NO_PROXY", "no_proxy")},
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
             "GCE_METADATA_HOST": f"127.0.0.1:{self.port}",
             "GCE_METADATA_IP": f"127.0.0.1:{self.port}",
         }
@@ -292,7 +294,7 @@ class LocalCloud:
         permission = identity.permission_for(call.method.id)
         if permission is None or identity.allows(identity.roles_of(self, call.caller, self.project), permission):
             return
-        resource = call.path.split("/", 2)[-1].split(":")[0]
+        resource = call.path.removeprefix("/compute").removeprefix("/sql").split("/", 2)[-1].split(":")[0]
         # A role on the one resource does as well as one on the project.
         if identity.allows(identity.roles_in(self.policies.get(resource.split("/versions/")[0], {}), call.caller), permission):
             return
@@ -331,7 +333,8 @@ class LocalCloud:
 
     def busy(self, target: str) -> bool:
         """Whether an operation runs on a resource. To ask is to look at it, so that who only retries also gets on."""
-        return any([not self.poll(operation) for operation in self.running(target)])
+        running = [operation for operation in self.running(target) if not self.poll(operation)]
+        return bool(running)
 
     def running(self, target: str) -> list[dict[str, Json]]:
         return [operation for operation in self.state.operations.values() if operation["target"] == target and not operation["done"]]

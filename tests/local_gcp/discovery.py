@@ -97,8 +97,12 @@ class Method:
         self.response: str | None = description.get("response", {}).get("$ref")
         path = "/" + (api.base + description.get("flatPath", description["path"])).lstrip("/")
         self.literal = len(re.sub(r"\{\+?\w+\}", "", path))
-        self.pattern = re.compile(re.sub(r"\\\{(?:\\\+)?(\w+)\\\}", r"(?P<\1>[^/:]+)", re.escape(path)))
+        pattern = re.sub(r"\\\{(?:\\\+)?(\w+)\\\}", r"(?P<\1>[^/:]+)", re.escape(path))
         parameters = description.get("parameters", {})
+        # The name of an operation may be longer than its template has parts for.
+        if any(one.get("pattern", "").endswith("/.*$") for one in parameters.values()):
+            pattern = re.sub(r"\[\^/:\]\+\)$", "[^:]+)", pattern)
+        self.pattern = re.compile(pattern)
         self.query = {name: make_shape(one) for name, one in parameters.items() if one["location"] == "query"}
         self.required = {name for name, one in parameters.items() if one["location"] == "query" and one.get("required")}
         self.repeated = {name for name, one in parameters.items() if one.get("repeated")}
@@ -139,8 +143,8 @@ class Api:
         for name, values in query.items():
             shape = method.query.get(name) or self.common.get(name)
             if shape is None:
-                text = f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query parameter. Field \'{name}\' could not be found in request message.'
-                problems.append(Problem("", text))
+                text = f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query parameter.'
+                problems.append(Problem("", f"{text} Field '{name}' could not be found in request message."))
             elif len(values) > 1 and name not in method.repeated:
                 problems.append(Problem(name, f"Invalid value at '{name}': the parameter is given {len(values)} times."))
             else:
@@ -204,8 +208,10 @@ def scalar_fits(shape: Shape, value: t.Any, *, answer: bool) -> bool:
         return integer_fits(shape, value, answer=answer)
     if shape.type in ("number", "integer"):
         return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not isinstance(value, str):
-        return False
+    return isinstance(value, str) and text_fits(shape, value)
+
+
+def text_fits(shape: Shape, value: str) -> bool:
     if shape.enum is not None:
         return value in shape.enum
     if shape.format == "byte":
@@ -240,14 +246,14 @@ def snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: "_" + found[1].lower(), name)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def load(name: str) -> Api:
     return Api(name)
 
 
 def candidates(host: str) -> list[str]:
     """The APIs that answer at a host, the nearest first: all of them where the host is none of Google's."""
-    service = host.split(":")[0].removesuffix(".googleapis.com")
+    service = host.split(":", maxsplit=1)[0].removesuffix(".googleapis.com")
     # Cloud Run's v1 has a host for each region.
     service = "run" if service.endswith("-run") else service
     return [name for name in APIS if name.split(".")[0] == service] or list(APIS)

@@ -15,6 +15,7 @@ import ipaddress
 import json
 import os
 import subprocess
+import threading
 import typing as t
 from pathlib import Path
 
@@ -43,6 +44,10 @@ RUN apt-get update \
     '  keepalive_timeout 65;' '  include /etc/nginx/conf.d/*.conf;' '}' >/etc/nginx/nginx.conf \
  && printf 'server { listen 80; root /usr/share/nginx/html; }\n' >/etc/nginx/conf.d/default.conf
 """
+
+
+# Operations run beside one another, and two of them may need the same network.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class DockerError(Exception):
@@ -76,6 +81,12 @@ def remove(*names: str) -> None:
     docker("container", "rm", "--force", "--volumes", *names, check=False)
 
 
+def last_words(container: str) -> str:
+    """Both of a container's outputs."""
+    done = subprocess.run(["docker", "logs", "--tail=5", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.stdout.strip()[-400:]
+
+
 def shell(container: str, script: str, content: str = "") -> str:
     return docker("exec", "--interactive", container, "sh", "-euc", script, content=content)
 
@@ -94,6 +105,11 @@ def bridge_prefix(owner: str, network: str) -> str:
 
 def make_network(owner: str, vpc: str, block: ipaddress.IPv4Network) -> str:
     """The Docker network of a block of addresses; made when it is first needed."""
+    with _ONE_AT_A_TIME:
+        return _make_network(owner, vpc, block)
+
+
+def _make_network(owner: str, vpc: str, block: ipaddress.IPv4Network) -> str:
     name = f"local-gcp-{vpc}-{str(block).replace('/', '-')}"
     if docker("network", "ls", "--quiet", "--filter", f"name=^{name}$").strip():
         return name
@@ -158,8 +174,10 @@ def clean(owner: str) -> None:
         docker("network", "rm", *networks)
     if is_here(IMAGE):
         save, restore = ("iptables-legacy-save", "iptables-legacy") if uses_legacy() else ("iptables-save", "iptables")
-        script = f'for table in filter nat; do {save} -t $table | sed -n "s/^-A \\(.*local-gcp:{owner}[\\" ].*\\)/-D \\1/p" | while read -r line; do eval {restore} -w -t $table "$line"; done; done'
-        host("sh", "-c", script)
+        # iptables-save writes rules as one would give them: with -D for -A they go.
+        pick = f's/^-A \\(.*local-gcp:{owner}[" ].*\\)/-D \\1/p'
+        remove_each = f'while read -r line; do eval {restore} -w -t $table "$line"; done'
+        host("sh", "-c", f"for table in filter nat; do {save} -t $table | sed -n '{pick}' | {remove_each}; done")
 
 
 def addresses(container: str) -> list[str]:

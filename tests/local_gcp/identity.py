@@ -89,7 +89,7 @@ def roles_of(cloud: LocalCloud, email: str, project: str) -> list[str]:
         return cloud.grants[email]
     policy = cloud.policies.get(f"projects/{project}", {})
     found = roles_in(policy, email)
-    return found or (["roles/owner"] if email == OWNER or email == cloud.default_service_account else [])
+    return found or (["roles/owner"] if email in (OWNER, cloud.default_service_account) else [])
 
 
 def roles_in(policy: dict[str, t.Any], email: str) -> list[str]:
@@ -120,21 +120,18 @@ def new_token(cloud: LocalCloud, email: str) -> dict[str, t.Any]:
 
 def answer_metadata(cloud: LocalCloud, path: str) -> str | dict[str, t.Any]:
     """Compute Engine, "About VM metadata", as far as google-auth reads it."""
-    account = path.removeprefix("/computeMetadata/v1/instance/service-accounts/").split("/")
-    if path in ("/", "/computeMetadata/v1", "/computeMetadata/v1/"):
-        return "computeMetadata/\n"
-    if path == "/computeMetadata/v1/project/project-id":
-        return cloud.project
-    if path == "/computeMetadata/v1/project/numeric-project-id":
-        return cloud.project_number
-    if path == "/computeMetadata/v1/universe/universe-domain":
-        return "googleapis.com"
-    if account[0] not in ("default", cloud.default_service_account):
+    email = cloud.default_service_account
+    about = {"aliases": ["default"], "email": email, "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}
+    known: dict[str, t.Callable[[], str | dict[str, t.Any]]] = {
+        "": lambda: "computeMetadata/\n",
+        "project/project-id": lambda: cloud.project,
+        "project/numeric-project-id": lambda: cloud.project_number,
+        "universe/universe-domain": lambda: "googleapis.com",
+        "instance/service-accounts/default": lambda: about,
+        "instance/service-accounts/default/email": lambda: email,
+        "instance/service-accounts/default/token": lambda: new_token(cloud, email),
+    }
+    key = path.removeprefix("/computeMetadata/v1").strip("/").replace(f"/{email}", "/default")
+    if key not in known:
         raise GoogleError(404, "the metadata server has no such key")
-    if account[1:] in ([""], []):
-        return {"aliases": ["default"], "email": cloud.default_service_account, "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}
-    if account[1] == "email":
-        return cloud.default_service_account
-    if account[1] == "token":
-        return new_token(cloud, cloud.default_service_account)
-    raise GoogleError(404, "the metadata server has no such key")
+    return known[key]()

@@ -164,8 +164,18 @@ class Machines:
     # Cloud Run
 
     def service_up(self, cloud: LocalCloud, operation: Operation, target: str, _latest: str) -> None:
+        self._serve(cloud, resource(cloud, operation, target), target)
+        for name, _instance in running_instances(cloud, operation):
+            self._trust(cloud, container_name(name))
+
+    def resume(self, cloud: LocalCloud) -> None:
+        """After a restart of this cloud its containers still run; the front end is to be told of them."""
+        for name, service in list(cloud.state.resources.items()):
+            if name.startswith("run/") and service.get("uri") and not cloud.running(name):
+                self._serve(cloud, service, name)
+
+    def _serve(self, cloud: LocalCloud, service: dict[str, Json], target: str) -> None:
         """Start each revision that the traffic goes to, wait for its probe, and only then move the traffic."""
-        service = resource(cloud, operation, target)
         shares = []
         for share in service["traffic"]:
             revision = f"{target}/revisions/{share['revision']}" if share.get("revision") else f"run/{service['latestCreatedRevision']}"
@@ -175,8 +185,6 @@ class Machines:
                 cloud.server.backends[f"{share['tag']}---{host_of(service['uri'])}"] = Backend(target, [(address, 100)])
         cloud.server.backends[host_of(service["uri"])] = Backend(target, shares)
         cloud.server.serve_front(make_front(cloud))
-        for name, _instance in running_instances(cloud, operation):
-            self._trust(cloud, container_name(name))
 
     def _start_revision(self, cloud: LocalCloud, revision: dict[str, Json], name: str) -> tuple[str, int]:
         container = container_name(name)
@@ -189,10 +197,10 @@ class Machines:
         try:
             wait_for_probe(container, address, port, main["startupProbe"])
         except GoogleError:
-            log = docker("logs", "--tail=5", container, check=False)
+            words = engine.last_words(container)
             engine.remove(container)
             text = f"Revision '{tail(name)}' is not ready and cannot serve traffic. The user-provided container failed the configured startup probe checks."
-            raise GoogleError(400, f"{text} Its last words: {log.strip()[-400:]}") from None
+            raise GoogleError(400, f"{text} Its last words: {words}") from None
         return address, port
 
     def service_down(self, cloud: LocalCloud, _operation: Operation, target: str) -> None:
@@ -288,7 +296,7 @@ def firewall(cloud: LocalCloud, instance: dict[str, Json]) -> str:
     lines = {"INGRESS": list[str](), "EGRESS": list[str]()}
     for one in rules:
         verdict = "accept" if one.get("allowed") else "drop"
-        for entry in one.get("allowed") or one.get("denied"):
+        for entry in one.get("allowed") or one["denied"]:
             lines[one["direction"]] += [f"{source} {ports} {verdict}" for source in ends(cloud, one) for ports in protocol(entry)]
     ingress, egress = "\n    ".join(lines["INGRESS"]), "\n    ".join(lines["EGRESS"])
     return f"""

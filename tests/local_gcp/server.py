@@ -114,7 +114,7 @@ class RequestHandler(BaseHTTPRequestHandler):
     # Headers and body are two packets: without this each answer waits for the other side's delayed acknowledgement.
     disable_nagle_algorithm = True
 
-    def do_CONNECT(self) -> None:  # noqa: N802  # http.server's name
+    def do_CONNECT(self) -> None:  # http.server's name
         """Be the proxy and the host behind it: what the client says goes on over TLS, to this same handler."""
         self.tunnel = self.path.partition(":")[0]
         self.send_response(200)
@@ -144,7 +144,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         elif host.startswith("iamcredentials."):
             self._send(404, {}, GoogleError(404, "Not found.").body(with_errors=False))
         else:
-            self._send(*self.cloud.answer(self.command, host, target, self.headers, content))
+            self._send(*self.cloud.answer(self.command, host, target, {name.title(): value for name, value in self.headers.items()}, content))
 
     do_GET = do_HEAD = do_OPTIONS = do_POST = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815  # http.server's names
 

@@ -69,6 +69,11 @@ class State:
         found = {name: self.read(name) for name in sorted(names)}
         return {name: resource for name, resource in found.items() if resource is not None}
 
+    def planned(self) -> list[tuple[str, dict[str, Json]]]:
+        """All resources, with those that an operation is about to make: what may not be given away twice."""
+        coming = [change for operation in self.operations.values() if not operation["done"] for change in operation["changes"]]
+        return [(name, resource) for name, resource in (*self.resources.items(), *coming) if resource]
+
     def number(self) -> str:
         """A number that no other thing has, as Google's ids are."""
         self.serial += 1

@@ -6,6 +6,18 @@
 
 from __future__ import annotations
 
-from . import cloudresourcemanager, compute, iam, run, secretmanager, servicenetworking, serviceusage, sqladmin
+from . import artifactregistry, cloudresourcemanager, compute, iam, operations, run, secretmanager, servicenetworking, serviceusage, sqladmin, vpcaccess
 
-__all__ = ["cloudresourcemanager", "compute", "iam", "run", "secretmanager", "servicenetworking", "serviceusage", "sqladmin"]
+__all__ = [
+    "artifactregistry",
+    "cloudresourcemanager",
+    "compute",
+    "iam",
+    "operations",
+    "run",
+    "secretmanager",
+    "servicenetworking",
+    "serviceusage",
+    "sqladmin",
+    "vpcaccess",
+]

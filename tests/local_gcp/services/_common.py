@@ -36,10 +36,22 @@ def page(call: Call, resources: t.Iterable[Json], field: str, **rest: Json) -> d
     return answer
 
 
-def lro(operation: dict[str, Json], type_url: str, *, with_metadata: bool = True) -> dict[str, Json]:
+def location(cloud: LocalCloud, call: Call) -> str:
+    return f"projects/{cloud.project_id(call.get('projectsId'))}/locations/{call.get('locationsId')}"
+
+
+def begin_lro(cloud: LocalCloud, call: Call, target: str, type_name: str, response: dict[str, Json], **options: t.Any) -> dict[str, Json]:
+    """Begin an operation that ends with a response, by default one that is named below the location."""
+    operation = cloud.start(call.method.id, target, type=type_name, response=response, **options)
+    if "public_name" not in operation:
+        operation["public_name"] = f"{location(cloud, call)}/operations/{operation['name']}"
+    return lro(operation)
+
+
+def lro(operation: dict[str, Json]) -> dict[str, Json]:
     """A google.longrunning.Operation (AIP-151)."""
     answer: dict[str, Json] = {"name": operation["public_name"]}
-    if with_metadata and operation.get("metadata"):
+    if operation.get("metadata"):
         answer["metadata"] = operation["metadata"]
     if not operation["done"]:
         return answer
@@ -48,16 +60,8 @@ def lro(operation: dict[str, Json], type_url: str, *, with_metadata: bool = True
         answer["error"] = operation["error"]
     else:
         response = operation.get("response")
-        answer["response"] = {"@type": f"type.googleapis.com/{type_url}", **public(response or {})}
+        answer["response"] = {"@type": f"type.googleapis.com/{operation['type']}", **public(response or {})}
     return answer
-
-
-def find_operation(cloud: LocalCloud, public_name: str) -> dict[str, Json]:
-    for operation in cloud.state.operations.values():
-        if operation.get("public_name") == public_name:
-            cloud.poll(operation)
-            return operation
-    raise GoogleError(404, f"Operation {public_name} not found.")
 
 
 def check_quota(cloud: LocalCloud, kind: str, have: int) -> None:

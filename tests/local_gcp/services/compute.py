@@ -14,7 +14,6 @@ import ipaddress
 import re
 import typing as t
 
-
 from ..cloud import HANDLERS, Call, LocalCloud, handles
 from ..errors import GoogleError
 from ..state import Json, etag, merged, now
@@ -28,7 +27,9 @@ NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 REGION = re.compile(r"(africa|asia|australia|europe|me|northamerica|southamerica|us)-[a-z]+\d{1,2}")
 ZONE = re.compile(REGION.pattern + r"-[a-f]")
 # "Machine families resource and comparison guide", as far as anybody would take one for this.
-MACHINE_TYPE = re.compile(r"e2-(micro|small|medium|(standard|highmem|highcpu)-\d+|custom(-\w+)*-\d+-\d+)|[a-z]\d[a-z]?-(standard|highmem|highcpu)-\d+|f1-micro|g1-small")
+MACHINE_TYPE = re.compile(
+    r"e2-(micro|small|medium|(standard|highmem|highcpu)-\d+|custom(-\w+)*-\d+-\d+)|[a-z]\d[a-z]?-(standard|highmem|highcpu)-\d+|f1-micro|g1-small"
+)
 IMAGE_FAMILIES = {"debian-cloud": {"debian-12": 10, "debian-13": 10}, "ubuntu-os-cloud": {"ubuntu-2204-lts": 10, "ubuntu-2404-lts-amd64": 10}}
 
 Rules = t.Callable[[LocalCloud, Call, dict[str, Json]], None]
@@ -319,7 +320,7 @@ def block_of(field: str, text: str) -> ipaddress.IPv4Network:
 
 def taken_blocks(cloud: LocalCloud, network: str, but: str) -> t.Iterator[tuple[str, ipaddress.IPv4Network]]:
     """The subnets of a network and the ranges reserved in it."""
-    for name, resource in cloud.state.resources.items():
+    for name, resource in cloud.state.planned():
         if name.startswith("compute/") and name != but and tail(resource.get("network")) == tail(network):
             if "/subnetworks/" in name:
                 yield f"subnetwork '{resource['name']}'", ipaddress.IPv4Network(resource["ipCidrRange"])
@@ -337,7 +338,12 @@ def subnetwork_rules(cloud: LocalCloud, _call: Call, subnet: dict[str, Json]) ->
         if block.overlaps(other):
             raise invalid(f"Invalid IPCidrRange: {block} conflicts with existing {what} ({other}).")
     subnet.update(network=link(name), gatewayAddress=str(block[1]))
-    for field, value in (("purpose", "PRIVATE"), ("stackType", "IPV4_ONLY"), ("privateIpGoogleAccess", False), ("privateIpv6GoogleAccess", "DISABLE_GOOGLE_ACCESS")):
+    for field, value in (
+        ("purpose", "PRIVATE"),
+        ("stackType", "IPV4_ONLY"),
+        ("privateIpGoogleAccess", False),
+        ("privateIpv6GoogleAccess", "DISABLE_GOOGLE_ACCESS"),
+    ):
         subnet.setdefault(field, value)
 
 
@@ -376,7 +382,7 @@ def free_address(cloud: LocalCloud, subnet: str, wanted: str | None = None) -> s
     """ "Subnets", unusable addresses: the first two and the last two of a range are Google's."""
     block = ipaddress.IPv4Network(cloud.state.resources[subnet]["ipCidrRange"])
     used = set()
-    for name, resource in cloud.state.resources.items():
+    for name, resource in cloud.state.planned():
         if name.startswith("compute/"):
             used.add(resource.get("address"))
             used |= {interface.get("networkIP") for interface in resource.get("networkInterfaces", []) if isinstance(interface, dict)}
@@ -453,7 +459,9 @@ def instance_rules(cloud: LocalCloud, call: Call, instance: dict[str, Json]) -> 
     if not MACHINE_TYPE.fullmatch(machine):
         raise invalid(f"Invalid value for field 'resource.machineType': '{instance.get('machineType', '')}'. The referenced machineType cannot be found.")
     if f"/{zone}/" not in f"/{instance['machineType']}":
-        raise invalid(f"Invalid value for field 'resource.machineType': '{instance['machineType']}'. It must be of the form zones/{zone}/machineTypes/{machine}.")
+        raise invalid(
+            f"Invalid value for field 'resource.machineType': '{instance['machineType']}'. It must be of the form zones/{zone}/machineTypes/{machine}."
+        )
     instance["machineType"] = f"{BASE}projects/{cloud.project}/zones/{zone}/machineTypes/{machine}"
     instance_disks(cloud, instance, zone)
     if not instance.get("networkInterfaces"):
@@ -511,12 +519,16 @@ def interface_rules(cloud: LocalCloud, interface: dict[str, Json], number: int, 
         interface["subnetwork"] = link(found[0])
     subnet = referred(cloud, "subnetwork", interface["subnetwork"])
     if f"/regions/{region}/" not in subnet:
-        raise invalid(f"Invalid value for field 'resource.networkInterfaces[0].subnetwork': '{interface['subnetwork']}'. It is in another region than the instance.")
+        raise invalid(
+            f"Invalid value for field 'resource.networkInterfaces[0].subnetwork': '{interface['subnetwork']}'. It is in another region than the instance."
+        )
     address = free_address(cloud, subnet, interface.get("networkIP"))
     interface.update(kind="compute#networkInterface", name=f"nic{number}", network=cloud.state.resources[subnet]["network"], subnetwork=link(subnet))
     interface.update(networkIP=address, stackType=interface.get("stackType", "IPV4_ONLY"))
     for config in interface.get("accessConfigs", []):
-        config.update(kind="compute#accessConfig", name=config.get("name", "External NAT"), type="ONE_TO_ONE_NAT", networkTier=config.get("networkTier", "PREMIUM"))
+        config.update(
+            kind="compute#accessConfig", name=config.get("name", "External NAT"), type="ONE_TO_ONE_NAT", networkTier=config.get("networkTier", "PREMIUM")
+        )
         config.setdefault("natIP", f"198.51.100.{2 + cloud.state.serial % 250}")
     interface["fingerprint"] = fingerprint(interface)
 
@@ -727,7 +739,13 @@ def change_peering(cloud: LocalCloud, call: Call) -> Json:
 @handles("compute.projects.get")
 def get_project(cloud: LocalCloud, call: Call) -> Json:
     project = cloud.project_id(call.get("project"))
-    return {"kind": "compute#project", "id": cloud.project_number, "name": project, "selfLink": f"{BASE}projects/{project}", "xpnProjectStatus": "UNSPECIFIED_XPN_PROJECT_STATUS"}
+    return {
+        "kind": "compute#project",
+        "id": cloud.project_number,
+        "name": project,
+        "selfLink": f"{BASE}projects/{project}",
+        "xpnProjectStatus": "UNSPECIFIED_XPN_PROJECT_STATUS",
+    }
 
 
 @handles("compute.regions.get", "compute.zones.get")
@@ -760,5 +778,3 @@ def get_image(_cloud: LocalCloud, call: Call) -> Json:
         "kind": "compute#image", "id": "1000", "name": name, "family": family, "status": "READY", "diskSizeGb": str(size),
         "selfLink": f"{BASE}projects/{call.get('project')}/global/images/{name}",
     }  # fmt: skip
-
-

@@ -13,7 +13,7 @@ from .. import identity
 from ..cloud import Call, LocalCloud, handles
 from ..errors import GoogleError, bad_request
 from ..state import Json, etag, masked, merged, now
-from ._common import check_quota, find_operation, get_policy, lro, page, public, set_policy, test_permissions
+from ._common import begin_lro, check_quota, get_policy, location, page, public, set_policy, test_permissions
 from .iam import check_exists
 from .secretmanager import version_of
 
@@ -28,12 +28,8 @@ LATEST = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
 REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
 
 
-def parent(cloud: LocalCloud, call: Call) -> str:
-    return f"projects/{cloud.project_id(call.get('projectsId'))}/locations/{call.get('locationsId')}"
-
-
 def service_name(cloud: LocalCloud, call: Call) -> str:
-    return f"{parent(cloud, call)}/services/{call.get('servicesId')}"
+    return f"{location(cloud, call)}/services/{call.get('servicesId')}"
 
 
 def existing(cloud: LocalCloud, call: Call) -> tuple[str, dict[str, Json]]:
@@ -41,7 +37,9 @@ def existing(cloud: LocalCloud, call: Call) -> tuple[str, dict[str, Json]]:
     cloud.look(f"run/{name}")
     found = cloud.state.read(f"run/{name}")
     if not found:
-        raise GoogleError(404, f"Resource '{call.get('servicesId')}' of kind 'SERVICE' in region '{call.get('locationsId')}' in project '{cloud.project}' does not exist.")
+        raise GoogleError(
+            404, f"Resource '{call.get('servicesId')}' of kind 'SERVICE' in region '{call.get('locationsId')}' in project '{cloud.project}' does not exist."
+        )
     return name, found
 
 
@@ -84,7 +82,10 @@ def check_containers(template: dict[str, Json]) -> None:
                 raise violation("service.template.containers[0].volume_mounts", f"it must name a volume and an absolute path: {mount}.")
         for variable in container.get("env", []):
             if not variable.get("name") or variable["name"] == "PORT":
-                raise violation("service.template.containers[0].env", "The following reserved env names were provided: PORT. These values are automatically set by the system.")
+                raise violation(
+                    "service.template.containers[0].env",
+                    "The following reserved env names were provided: PORT. These values are automatically set by the system.",
+                )
         check_resources(container)
         for field in ("startupProbe", "livenessProbe"):
             check_probe(field, container.get(field) or {})
@@ -95,15 +96,21 @@ def check_resources(container: dict[str, Json]) -> None:
     cpu, memory = limits.get("cpu", "1"), limits.get("memory", "512Mi")
     # "Configure CPU limits for services".
     if cpu not in CPUS:
-        raise violation("service.template.containers[0].resources.limits.cpu", f"Invalid value specified for cpu. {cpu} is none of 1, 2, 4, 6, 8 or less than 1.")
+        raise violation(
+            "service.template.containers[0].resources.limits.cpu", f"Invalid value specified for cpu. {cpu} is none of 1, 2, 4, 6, 8 or less than 1."
+        )
     # "Configure memory limits for services": so much memory needs so much CPU.
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(Mi|Gi|M|G)", memory)
     if not found or not 128 <= float(found[1]) * UNITS[found[2]] <= 32768:
-        raise violation("service.template.containers[0].resources.limits.memory", f"Invalid value specified for memory: {memory}. It must be from 128Mi to 32Gi.")
+        raise violation(
+            "service.template.containers[0].resources.limits.memory", f"Invalid value specified for memory: {memory}. It must be from 128Mi to 32Gi."
+        )
     megabytes, cpus = float(found[1]) * UNITS[found[2]], float(cpu.rstrip("m")) / (1000 if cpu.endswith("m") else 1)
     needed = next(cpus for limit, cpus in ((512, 0), (1024, 0.5), (4096, 1), (8192, 2), (16384, 4), (24576, 6), (32768, 8)) if megabytes <= limit)
     if cpus < needed:
-        raise violation("service.template.containers[0].resources.limits", f"Invalid value specified for cpu. For {memory} of memory at least {needed} is needed.")
+        raise violation(
+            "service.template.containers[0].resources.limits", f"Invalid value specified for cpu. For {memory} of memory at least {needed} is needed."
+        )
 
 
 def check_probe(field: str, probe: dict[str, Json]) -> None:
@@ -148,6 +155,8 @@ def check_network(cloud: LocalCloud, location: str, template: dict[str, Json]) -
     access = template.get("vpcAccess") or {}
     if access.get("connector") and access.get("networkInterfaces"):
         raise violation("service.template.vpc_access", "a connector and network interfaces exclude each other.")
+    if access.get("connector") and cloud.state.resources.get(f"vpcaccess/{cloud_name(cloud, access['connector'])}", {}).get("state") != "READY":
+        raise violation("service.template.vpc_access.connector", f"VPC connector {access['connector']} does not exist, or it is not ready to serve traffic.")
     for interface in access.get("networkInterfaces", []):
         subnet = interface.get("subnetwork", "")
         name = f"compute/{subnet}" if subnet.startswith("projects/") else f"compute/projects/{cloud.project}/regions/{location}/subnetworks/{subnet}"
@@ -156,7 +165,9 @@ def check_network(cloud: LocalCloud, location: str, template: dict[str, Json]) -
             raise violation("service.template.vpc_access.network_interfaces", f"the subnetwork {subnet} does not exist in {location}.")
         # "Direct VPC egress with a VPC network": /26 or larger.
         if found and int(found["ipCidrRange"].rpartition("/")[2]) > 26:
-            raise violation("service.template.vpc_access.network_interfaces", f"the subnetwork {subnet} has the range {found['ipCidrRange']}: it must be /26 or larger.")
+            raise violation(
+                "service.template.vpc_access.network_interfaces", f"the subnetwork {subnet} has the range {found['ipCidrRange']}: it must be /26 or larger."
+            )
         if found and interface.get("network") and interface["network"].rpartition("/")[2] != found["network"].rpartition("/")[2]:
             raise violation("service.template.vpc_access.network_interfaces", f"the subnetwork {subnet} is not one of the network {interface['network']}.")
 
@@ -196,7 +207,10 @@ def check_secrets(cloud: LocalCloud, template: dict[str, Json]) -> None:
             raise violation("service.template.revision", f"Secret {where} is in {found['state']} state.")
         if not identity.allows(roles, "secretmanager.versions.access"):
             text = f"Permission denied on secret: {where} for Revision service account {account}. The service account used must be granted the "
-            raise violation("service.template.revision", f"{text}'Secret Manager Secret Accessor' role (roles/secretmanager.secretAccessor) at the secret, project or higher level.")
+            raise violation(
+                "service.template.revision",
+                f"{text}'Secret Manager Secret Accessor' role (roles/secretmanager.secretAccessor) at the secret, project or higher level.",
+            )
 
 
 def check_traffic(cloud: LocalCloud, service: dict[str, Json]) -> None:
@@ -294,7 +308,23 @@ def roll_out(cloud: LocalCloud, call: Call, old: dict[str, Json] | None, service
         "generation": "1",
         "createTime": now(),
         "service": service["name"].rpartition("/")[2],
-        **{field: value for field, value in service["template"].items() if field in ("containers", "volumes", "serviceAccount", "timeout", "maxInstanceRequestConcurrency", "vpcAccess", "executionEnvironment", "labels", "annotations", "scaling")},
+        **{
+            field: value
+            for field, value in service["template"].items()
+            if field
+            in (
+                "containers",
+                "volumes",
+                "serviceAccount",
+                "timeout",
+                "maxInstanceRequestConcurrency",
+                "vpcAccess",
+                "executionEnvironment",
+                "labels",
+                "annotations",
+                "scaling",
+            )
+        },
     }
     revision_json["etag"] = f'"{etag(revision_json)}"'
     cloud.state.put(path, running)
@@ -322,20 +352,26 @@ def statuses_of(cloud: LocalCloud, target: dict[str, Json], name: str) -> dict[s
 
 
 def begin(cloud: LocalCloud, call: Call, path: str, response: dict[str, Json], **options: t.Any) -> dict[str, Json]:
-    operation = cloud.start("run", path, service="run", response=response, **options)
-    operation["public_name"] = f"{parent(cloud, call)}/operations/{operation['name']}"
-    operation["metadata"] = {"@type": f"type.googleapis.com/{TYPE}", **public(cloud.state.resources.get(path, response))}
-    return lro(operation, TYPE)
+    metadata = {"@type": f"type.googleapis.com/{TYPE}", **public(cloud.state.resources.get(path, response))}
+    return begin_lro(cloud, call, path, TYPE, response, metadata=metadata, **options)
 
 
 def finished(cloud: LocalCloud, call: Call, response: dict[str, Json]) -> dict[str, Json]:
     """The answer of a dry run: what would be."""
-    return {"name": f"{parent(cloud, call)}/operations/{cloud.state.uid()}", "done": True, "response": {"@type": f"type.googleapis.com/{TYPE}", **public(response)}}
+    return {
+        "name": f"{location(cloud, call)}/operations/{cloud.state.uid()}",
+        "done": True,
+        "response": {"@type": f"type.googleapis.com/{TYPE}", **public(response)},
+    }
 
 
 def check_etag(given: str | None, service: dict[str, Json]) -> None:
     if given and given != service["etag"]:
-        raise GoogleError(409, f"Conflict for resource '{service['name'].rpartition('/')[2]}': version '{given}' was specified but current version is '{service['etag']}'.", status="ABORTED")
+        raise GoogleError(
+            409,
+            f"Conflict for resource '{service['name'].rpartition('/')[2]}': version '{given}' was specified but current version is '{service['etag']}'.",
+            status="ABORTED",
+        )
 
 
 def check_idle(cloud: LocalCloud, path: str) -> None:
@@ -345,9 +381,9 @@ def check_idle(cloud: LocalCloud, path: str) -> None:
 
 @handles(f"{SERVICES}.list")
 def list_services(cloud: LocalCloud, call: Call) -> Json:
-    location = "" if call.get("locationsId") == "-" else f"/locations/{call.get('locationsId')}/"
+    place = "" if call.get("locationsId") == "-" else f"/locations/{call.get('locationsId')}/"
     pattern = re.compile(rf"run/projects/{cloud.project_id(call.get('projectsId'))}/locations/[^/]+/services/[^/]+")
-    names = [name for name in sorted(cloud.state.resources) if pattern.fullmatch(name) and location in name]
+    names = [name for name in sorted(cloud.state.resources) if pattern.fullmatch(name) and place in name]
     found = [service for name in names if (service := cloud.state.read(name))]
     return page(call, map(public, found), "services")
 
@@ -362,11 +398,14 @@ def create_service(cloud: LocalCloud, call: Call) -> Json:
     service_id = call.get("serviceId")
     # API reference, services.create: a letter first, no hyphen last, fewer than 50 characters.
     if not re.fullmatch(r"[a-z](?:[a-z0-9-]{0,47}[a-z0-9])?", service_id):
-        raise violation("CreateServiceRequest.service_id", f"Service id {service_id} must use only lowercase letters, digits and hyphens, begin with a letter, and be shorter than 50.")
-    name = f"{parent(cloud, call)}/services/{service_id}"
+        raise violation(
+            "CreateServiceRequest.service_id",
+            f"Service id {service_id} must use only lowercase letters, digits and hyphens, begin with a letter, and be shorter than 50.",
+        )
+    name = f"{location(cloud, call)}/services/{service_id}"
     if f"run/{name}" in cloud.state.resources:
         raise GoogleError(409, f"Resource '{service_id}' already exists.", status="ALREADY_EXISTS")
-    check_quota(cloud, "run.services", len(cloud.state.below(f"run/{parent(cloud, call)}/services/")))
+    check_quota(cloud, "run.services", len(cloud.state.below(f"run/{location(cloud, call)}/services/")))
     service = {**call.body, "name": name}
     check_service(cloud, call.get("locationsId"), service)
     return roll_out(cloud, call, None, completed(cloud, name, service))
@@ -449,12 +488,6 @@ def get_revision(cloud: LocalCloud, call: Call) -> Json:
     return public(found)
 
 
-@handles("run.projects.locations.operations.get", "run.projects.locations.operations.wait", "artifactregistry.projects.locations.operations.get")
-def get_operation(cloud: LocalCloud, call: Call) -> Json:
-    operation = find_operation(cloud, f"{parent(cloud, call)}/operations/{call.get('operationsId')}")
-    return lro(operation, TYPE)
-
-
 # Domain mappings
 
 
@@ -488,8 +521,8 @@ def create_mapping(cloud: LocalCloud, call: Call) -> Json:
         raise GoogleError(409, f"Resource '{domain}' already exists.", status="ALREADY_EXISTS")
     # "Mapping custom domains": the caller has verified the domain.
     if not any(domain == verified or domain.endswith(f".{verified}") for verified in cloud.verified_domains):
-        text = f"Caller is not authorized to administer the domain '{domain}'. If you own '{domain}', you can obtain authorization by verifying ownership of the domain."
-        raise GoogleError(403, text)
+        text = f"Caller is not authorized to administer the domain '{domain}'. If you own '{domain}', you can obtain authorization"
+        raise GoogleError(403, f"{text} by verifying ownership of the domain.")
     route = (body.get("spec") or {}).get("routeName", "")
     names = [name for name in cloud.state.resources if re.fullmatch(rf"run/projects/[^/]+/locations/[^/]+/services/{re.escape(route)}", name)]
     if not names:
@@ -498,7 +531,14 @@ def create_mapping(cloud: LocalCloud, call: Call) -> Json:
     conditions = [{"type": kind, "status": "True", "lastTransitionTime": now()} for kind in ("Ready", "CertificateProvisioned", "DomainRoutable")]
     mapping = {
         **body,
-        "metadata": {**body["metadata"], "namespace": cloud.project_number, "uid": cloud.state.uid(), "generation": 1, "resourceVersion": "AAA", "creationTimestamp": now()},
+        "metadata": {
+            **body["metadata"],
+            "namespace": cloud.project_number,
+            "uid": cloud.state.uid(),
+            "generation": 1,
+            "resourceVersion": "AAA",
+            "creationTimestamp": now(),
+        },
         "status": {"observedGeneration": 1, "mappedRouteName": route, "url": f"https://{domain}", "resourceRecords": [record], "conditions": conditions},
     }
     if call.get("dryRun") != "all":

@@ -12,8 +12,9 @@ import typing as t
 from ..cloud import Call, LocalCloud, handles
 from ..errors import GoogleError
 from ..state import Json
-from ._common import find_operation, lro
+from ._common import begin_lro
 
+TYPE = "google.cloud.servicenetworking.v1.Connection"
 PEERING = "servicenetworking-googleapis-com"
 SERVICE = "services/servicenetworking.googleapis.com"
 
@@ -45,10 +46,15 @@ def connection_name(network: str) -> str:
     return f"servicenetworking/{network}/connections/{PEERING}"
 
 
-def begin(cloud: LocalCloud, network: str, changes: list[tuple[str, Json]], response: dict[str, Json]) -> dict[str, Json]:
-    operation = cloud.start("peering", connection_name(network), changes=changes, response=response, service="servicenetworking")
-    operation["public_name"] = f"operations/pssn.p24-{cloud.project_number}-{operation['name']}"
-    return lro(operation, "google.cloud.servicenetworking.v1.Connection")
+def begin(cloud: LocalCloud, call: Call, network: str, changes: list[tuple[str, Json]], response: dict[str, Json]) -> dict[str, Json]:
+    public_name = f"operations/pssn.p24-{cloud.project_number}-{cloud.state.uid()}"
+    return begin_lro(cloud, call, connection_name(network), TYPE, response, changes=changes, public_name=public_name)
+
+
+def fail(cloud: LocalCloud, call: Call, network: str, text: str) -> dict[str, Json]:
+    """What the producer finds out late is the end of an operation: with FAILED_PRECONDITION, which is number 9."""
+    public_name = f"operations/pssn.p24-{cloud.project_number}-{cloud.state.uid()}"
+    return begin_lro(cloud, call, connection_name(network), TYPE, {}, error={"code": 9, "message": text}, public_name=public_name)
 
 
 @handles("servicenetworking.services.connections.list")
@@ -67,10 +73,9 @@ def create_connection(cloud: LocalCloud, call: Call) -> Json:
     existing = cloud.state.resources.get(connection_name(network))
     # "Modify allocated ranges": an existing connection is changed by patch, with force.
     if existing and set(existing["reservedPeeringRanges"]) - set(ranges):
-        text = "Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection."
-        raise GoogleError(400, text, status="FAILED_PRECONDITION")
+        return fail(cloud, call, network, "Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection.")
     connection = connect(cloud, network, ranges)
-    return begin(cloud, network, [(connection_name(network), connection)], connection)
+    return begin(cloud, call, network, [(connection_name(network), connection)], connection)
 
 
 def connect(cloud: LocalCloud, network: str, ranges: t.Sequence[str]) -> dict[str, Json]:
@@ -92,13 +97,13 @@ def patch_connection(cloud: LocalCloud, call: Call) -> Json:
     network, ranges = network_of(cloud, call.body.get("network", "")), call.body.get("reservedPeeringRanges", [])
     existing = cloud.state.resources.get(connection_name(network))
     if not existing:
-        raise GoogleError(404, f"Connection {PEERING} of the network {network} not found.")
+        raise GoogleError(400, f"There is no peering ({PEERING}) for the network.", status="FAILED_PRECONDITION")
     check_ranges(cloud, network, ranges)
     check_idle(cloud, network)
     if set(existing["reservedPeeringRanges"]) - set(ranges) and not call.flag("force"):
         raise GoogleError(400, "Removing allocated ranges needs force.", status="FAILED_PRECONDITION")
     connection = connect(cloud, network, ranges)
-    return begin(cloud, network, [(connection_name(network), connection)], connection)
+    return begin(cloud, call, network, [(connection_name(network), connection)], connection)
 
 
 @handles("servicenetworking.services.connections.deleteConnection")
@@ -112,12 +117,5 @@ def delete_connection(cloud: LocalCloud, call: Call) -> Json:
     instances = cloud.state.below(f"sql/projects/{cloud.project}/instances/").values()
     if any(instance["settings"]["ipConfiguration"].get("privateNetwork") == used for instance in instances):
         text = "Failed to delete connection; Producer services (e.g. CloudSQL, Cloud Memstore, etc.) are still using this connection."
-        raise GoogleError(400, text, status="FAILED_PRECONDITION")
-    return begin(cloud, network, [(connection_name(network), None)], {})
-
-
-@handles("servicenetworking.operations.get", "serviceusage.operations.get", "cloudresourcemanager.operations.get", "cloudbuild.operations.get")
-def get_operation(cloud: LocalCloud, call: Call) -> Json:
-    """Which of the APIs it is that is asked for operations/X, a client with an endpoint of its own does not tell."""
-    operation = find_operation(cloud, f"operations/{call.get('operationsId')}")
-    return lro(operation, {"servicenetworking": "google.cloud.servicenetworking.v1.Connection"}.get(operation["service"], "google.protobuf.Empty"))
+        return fail(cloud, call, network, text)
+    return begin(cloud, call, network, [(connection_name(network), None)], {})

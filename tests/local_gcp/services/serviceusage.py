@@ -9,14 +9,19 @@ from __future__ import annotations
 from ..cloud import GCLOUD_NAMES, Call, LocalCloud, handles
 from ..errors import GoogleError, error_info
 from ..state import Json
-from ._common import lro, page
+from ._common import begin_lro, page
 
 SUFFIX = ".googleapis.com"
 
 
 def short(cloud: LocalCloud, name: str) -> str:
     """The API's name without googleapis.com."""
-    if not name.endswith(SUFFIX) or name.removesuffix(SUFFIX) not in GCLOUD_NAMES.keys() | cloud.enabled.keys() | {"serviceusage", "iamcredentials", "iap", "oslogin"}:
+    if not name.endswith(SUFFIX) or name.removesuffix(SUFFIX) not in GCLOUD_NAMES.keys() | cloud.enabled.keys() | {
+        "serviceusage",
+        "iamcredentials",
+        "iap",
+        "oslogin",
+    }:
         details = [error_info("SERVICE_CONFIG_NOT_FOUND_OR_PERMISSION_DENIED", "serviceusage.googleapis.com", services=name)]
         raise GoogleError(404, f"Not found or permission denied for service(s): {name}.", details=details)
     return name.removesuffix(SUFFIX)
@@ -57,7 +62,7 @@ def enable(cloud: LocalCloud, call: Call) -> Json:
     cloud.project_id(call.get("v1Id1"))
     api = short(cloud, call.get("servicesId"))
     cloud.enabled[api] = True
-    return begin(cloud, "EnableServiceResponse", {"service": service_json(cloud, api)})
+    return begin(cloud, call, "EnableServiceResponse", {"service": service_json(cloud, api)})
 
 
 @handles("serviceusage.services.batchEnable")
@@ -69,7 +74,7 @@ def batch_enable(cloud: LocalCloud, call: Call) -> Json:
         raise GoogleError(400, f"The number of services must be from 1 to 20: {len(names)}.")
     apis = [short(cloud, name) for name in names]
     cloud.enabled.update(dict.fromkeys(apis, True))
-    return begin(cloud, "BatchEnableServicesResponse", {"services": [service_json(cloud, api) for api in apis]})
+    return begin(cloud, call, "BatchEnableServicesResponse", {"services": [service_json(cloud, api) for api in apis]})
 
 
 @handles("serviceusage.services.disable")
@@ -77,10 +82,9 @@ def disable(cloud: LocalCloud, call: Call) -> Json:
     cloud.project_id(call.get("v1Id1"))
     api = short(cloud, call.get("servicesId"))
     cloud.enabled.pop(api, None)
-    return begin(cloud, "DisableServiceResponse", {"service": service_json(cloud, api)})
+    return begin(cloud, call, "DisableServiceResponse", {"service": service_json(cloud, api)})
 
 
-def begin(cloud: LocalCloud, kind: str, response: dict[str, Json]) -> dict[str, Json]:
-    operation = cloud.start(kind, "serviceusage", response=response, service="serviceusage")
-    operation["public_name"] = f"operations/acat.p17-{cloud.project_number}-{operation['name']}"
-    return lro(operation, f"google.api.serviceusage.v1.{kind}")
+def begin(cloud: LocalCloud, call: Call, kind: str, response: dict[str, Json]) -> dict[str, Json]:
+    public_name = f"operations/acat.p17-{cloud.project_number}-{cloud.state.uid()}"
+    return begin_lro(cloud, call, "serviceusage", f"google.api.serviceusage.v1.{kind}", response, public_name=public_name)

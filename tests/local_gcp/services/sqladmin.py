@@ -119,13 +119,15 @@ def default_settings(version: str, settings: dict[str, Json]) -> dict[str, Json]
     """Cloud SQL for PostgreSQL, "Instance settings", and the defaults that the API reference gives."""
     # "Introduction to Cloud SQL editions": from PostgreSQL 16 on the default is Enterprise Plus.
     edition = settings.get("edition") or ("ENTERPRISE_PLUS" if version_number(version) >= 16 else "ENTERPRISE")
-    days = 14 if edition == "ENTERPRISE_PLUS" else 7
+    plus = edition == "ENTERPRISE_PLUS"
+    # "About Cloud SQL backups"; "Use point-in-time recovery (PITR)": on Enterprise Plus it is on from the start.
     backups = {
         "kind": "sql#backupConfiguration",
-        "enabled": False,
+        "enabled": plus,
+        "pointInTimeRecoveryEnabled": plus,
         "startTime": "20:00",
-        "backupRetentionSettings": {"retentionUnit": "COUNT", "retainedBackups": days + 1},
-        "transactionLogRetentionDays": days,
+        "backupRetentionSettings": {"retentionUnit": "COUNT", "retainedBackups": 15 if plus else 7},
+        "transactionLogRetentionDays": 14 if plus else 7,
     }
     addresses = {
         "ipv4Enabled": True,
@@ -134,7 +136,7 @@ def default_settings(version: str, settings: dict[str, Json]) -> dict[str, Json]
         "sslMode": "ALLOW_UNENCRYPTED_AND_ENCRYPTED",
         "serverCaMode": "GOOGLE_MANAGED_INTERNAL_CA",
     }
-    defaults = {
+    defaults: dict[str, Json] = {
         "kind": "sql#settings",
         "edition": edition,
         "availabilityType": "ZONAL",
@@ -151,7 +153,7 @@ def default_settings(version: str, settings: dict[str, Json]) -> dict[str, Json]
         "ipConfiguration": addresses,
         "authorizedGaeApplications": [],
     }
-    return t.cast("dict[str, Json]", normal(merged(defaults, settings)))
+    return normal(merged(defaults, settings))
 
 
 def normal(settings: dict[str, Json]) -> dict[str, Json]:
@@ -235,7 +237,7 @@ def check_backups(settings: dict[str, Json]) -> None:
     retained = backups.get("backupRetentionSettings", {}).get("retainedBackups", 7)
     if not 1 <= int(retained) <= 365:
         refuse(f"The number of retained backups must be from 1 to 365: {retained}.")
-    # "Manage automated backups": logs are kept no longer than there is a backup to which they belong.
+    # "About Cloud SQL backups": logs are kept no longer than there is a backup to which they belong.
     if backups.get("pointInTimeRecoveryEnabled") and int(days) > int(retained):
         refuse(f"The number of retained backups ({retained}) must not be below the days of retained transaction logs ({days}).")
     if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", backups.get("startTime", "")):
@@ -374,7 +376,10 @@ def insert_instance(cloud: LocalCloud, call: Call) -> Json:
         "maintenanceVersion": f"{version}.R20260101.00_00",
     }
     cloud.state.put(target, resource)
-    below = [(f"{target}/users/postgres", user_json(cloud, name, "postgres", "BUILT_IN")), (f"{target}/databases/postgres", database_json(cloud, name, "postgres"))]
+    below = [
+        (f"{target}/users/postgres", user_json(cloud, name, "postgres", "BUILT_IN")),
+        (f"{target}/databases/postgres", database_json(cloud, name, "postgres")),
+    ]
     if body.get("rootPassword"):
         below[0][1]["_password"] = body["rootPassword"]
     failed = [(target, {**resource, "state": "FAILED"})]
@@ -411,8 +416,7 @@ def private_address(cloud: LocalCloud, configuration: dict[str, Json]) -> str:
     connection = t.cast("dict[str, Json]", peering(cloud, network))
     name = configuration.get("allocatedIpRange") or connection["reservedPeeringRanges"][0]
     block = cloud.state.resources[f"compute/projects/{cloud.project}/global/addresses/{name}"]
-    instances = cloud.state.below(f"sql/projects/{cloud.project}/instances/").values()
-    taken = {address["ipAddress"] for instance in instances for address in instance.get("ipAddresses", [])}
+    taken = {address["ipAddress"] for name, one in cloud.state.planned() if name.startswith("sql/") for address in one.get("ipAddresses", [])}
     hosts = ipaddress.ip_network(f"{block['address']}/{block['prefixLength']}").hosts()
     return next(str(host) for number, host in enumerate(hosts, 1) if number >= 3 and str(host) not in taken)
 
@@ -457,7 +461,7 @@ def patch_instance(cloud: LocalCloud, call: Call) -> Json:
         settings = default_settings(instance["databaseVersion"], given)
     else:
         settings = normal(merged(old, given))
-    version = body.get("databaseVersion", instance["databaseVersion"])
+    version = body.get("databaseVersion") or instance["databaseVersion"]
     check_settings(cloud, instance["name"], version, settings)
     check_change(old, settings)
     settings["settingsVersion"] = str(int(old["settingsVersion"]) + 1)
@@ -473,9 +477,9 @@ def patch_instance(cloud: LocalCloud, call: Call) -> Json:
 def check_immutable(instance: dict[str, Json], body: dict[str, Json]) -> None:
     # "Edit instances": the region stays; a version only goes up ("Upgrade the database major version in-place").
     for name in ("region", "name", "project"):
-        if body.get(name, instance[name]) != instance[name]:
+        if (body.get(name) or instance[name]) != instance[name]:
             refuse(f"The {name} of an instance cannot be changed.")
-    version = body.get("databaseVersion", instance["databaseVersion"])
+    version = body.get("databaseVersion") or instance["databaseVersion"]
     if not version.startswith("POSTGRES_") or version_number(version) < version_number(instance["databaseVersion"]):
         refuse(f"The database version cannot be changed from {instance['databaseVersion']} to {version}.")
 
@@ -529,7 +533,13 @@ def list_server_cas(cloud: LocalCloud, call: Call) -> Json:
 def list_flags(_cloud: LocalCloud, call: Call) -> Json:
     items = []
     for name, (kind, lowest, highest, restart) in FLAGS.items():
-        flag = {"kind": "sql#flag", "name": name, "type": kind, "appliesTo": ["POSTGRES_14", "POSTGRES_15", "POSTGRES_16", "POSTGRES_17"], "requiresRestart": restart}
+        flag = {
+            "kind": "sql#flag",
+            "name": name,
+            "type": kind,
+            "appliesTo": ["POSTGRES_14", "POSTGRES_15", "POSTGRES_16", "POSTGRES_17"],
+            "requiresRestart": restart,
+        }
         if kind == "INTEGER":
             flag.update(minValue=str(lowest), maxValue=str(highest))
         items.append(flag)

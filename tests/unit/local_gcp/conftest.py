@@ -22,7 +22,7 @@ NUMBER = "123456789012"
 REGION = "europe-west1"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def document(name: str) -> str:
     return t.cast("str", discovery_cache.get_static_doc(*name.split(".")))
 

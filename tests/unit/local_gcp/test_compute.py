@@ -117,7 +117,9 @@ def test_addresses(compute: t.Any, google: Google) -> None:
     inside = {"name": "inside", "addressType": "INTERNAL", "subnetwork": SUBNET, "address": "10.10.0.9"}
     google.compute(compute.addresses().insert(project=PROJECT, region=REGION, body=inside))
     google.refused(compute.addresses().insert(project=PROJECT, region=REGION, body={**inside, "name": "again"}), 400, "already being used")
-    google.refused(compute.addresses().insert(project=PROJECT, region=REGION, body={**inside, "name": "again", "address": "10.10.0.1"}), 400, "not a usable address")
+    google.refused(
+        compute.addresses().insert(project=PROJECT, region=REGION, body={**inside, "name": "again", "address": "10.10.0.1"}), 400, "not a usable address"
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,13 @@ def test_firewall_rules_that_are_refused(compute: t.Any, google: Google, fields:
 
 
 def test_a_firewall_rule(compute: t.Any, google: Google) -> None:
-    rule = {"name": "f", "network": NETWORK, "allowed": [{"IPProtocol": "tcp", "ports": ["4200", "22-23"]}], "sourceRanges": ["10.10.0.0/26"], "targetTags": ["a"]}
+    rule = {
+        "name": "f",
+        "network": NETWORK,
+        "allowed": [{"IPProtocol": "tcp", "ports": ["4200", "22-23"]}],
+        "sourceRanges": ["10.10.0.0/26"],
+        "targetTags": ["a"],
+    }
     google.compute(compute.firewalls().insert(project=PROJECT, body=rule))
     google.compute(compute.firewalls().patch(project=PROJECT, firewall="f", body={"sourceRanges": ["10.20.0.0/26"]}))
     found = compute.firewalls().get(project=PROJECT, firewall="f").execute()
@@ -172,7 +180,10 @@ def test_nat(compute: t.Any, google: Google, nat: Json, text: str) -> None:
         ({"machineType": "zones/us-east1-b/machineTypes/e2-medium"}, "It must be of the form"),
         ({"disks": []}, "exactly one disk must be the boot disk"),
         ({"disks": [{"boot": True, "initializeParams": {"sourceImage": IMAGE, "diskSizeGb": "5"}}]}, "cannot be smaller than the image size"),
-        ({"disks": [{"boot": True, "initializeParams": {"sourceImage": "projects/debian-cloud/global/images/family/debian-7"}}]}, "image resource cannot be found"),
+        (
+            {"disks": [{"boot": True, "initializeParams": {"sourceImage": "projects/debian-cloud/global/images/family/debian-7"}}]},
+            "image resource cannot be found",
+        ),
         ({"networkInterfaces": []}, "At least one network interface"),
         ({"networkInterfaces": [{"subnetwork": SUBNET.replace("default", "none")}]}, "cannot be found"),
         ({"networkInterfaces": [{"subnetwork": SUBNET, "networkIP": "10.99.0.2"}]}, "not a usable address"),
@@ -184,13 +195,23 @@ def test_machines_that_are_refused(compute: t.Any, google: Google, fields: Json,
 
 
 def test_a_machine(compute: t.Any, google: Google) -> None:
-    google.compute(insert(compute, labels={"prefect-role": "server"}, tags={"items": ["prefect"]}, metadata={"items": [{"key": "enable-oslogin", "value": "TRUE"}]}))
+    google.compute(
+        insert(compute, labels={"prefect-role": "server"}, tags={"items": ["prefect"]}, metadata={"items": [{"key": "enable-oslogin", "value": "TRUE"}]})
+    )
     found = get(compute)
     assert (found["status"], found["networkInterfaces"][0]["networkIP"], found["labels"]) == ("RUNNING", "10.10.0.2", {"prefect-role": "server"})
     assert "accessConfigs" not in found["networkInterfaces"][0]
     google.compute(insert(compute, name="second", networkInterfaces=[{"network": NETWORK, "accessConfigs": [{"type": "ONE_TO_ONE_NAT"}]}]))
     second = compute.instances().get(project=PROJECT, zone=ZONE, instance="second").execute()
     assert (second["networkInterfaces"][0]["networkIP"], bool(second["networkInterfaces"][0]["accessConfigs"][0]["natIP"])) == ("10.10.0.3", True)
+
+
+def test_no_address_is_given_twice(compute: t.Any, cloud: LocalCloud) -> None:
+    for name in ("one", "two"):
+        insert(compute, name=name).execute()
+    cloud.settle()
+    items = compute.instances().list(project=PROJECT, zone=ZONE).execute()["items"]
+    assert [one["networkInterfaces"][0]["networkIP"] for one in items] == ["10.10.0.2", "10.10.0.3"]
 
 
 def test_what_changes_of_a_machine(compute: t.Any, google: Google) -> None:
@@ -265,7 +286,11 @@ def test_a_load_balancer(compute: t.Any, google: Google) -> None:
     group = {"name": "neg", "networkEndpointType": "SERVERLESS"}
     google.refused(compute.regionNetworkEndpointGroups().insert(project=PROJECT, region=REGION, body=group), 400, "names one of cloudRun")
     google.compute(compute.regionNetworkEndpointGroups().insert(project=PROJECT, region=REGION, body={**group, "cloudRun": {"service": "proxy"}}))
-    backend = {"name": "backend", "loadBalancingScheme": "EXTERNAL_MANAGED", "backends": [{"group": f"projects/{PROJECT}/regions/{REGION}/networkEndpointGroups/neg"}]}
+    backend = {
+        "name": "backend",
+        "loadBalancingScheme": "EXTERNAL_MANAGED",
+        "backends": [{"group": f"projects/{PROJECT}/regions/{REGION}/networkEndpointGroups/neg"}],
+    }
     google.refused(compute.backendServices().insert(project=PROJECT, body={**backend, "timeoutSec": 3600}), 400, "not supported for serverless")
     google.compute(compute.backendServices().insert(project=PROJECT, body=backend))
     google.refused(compute.urlMaps().insert(project=PROJECT, body={"name": "map"}), 400, "A backend service is required")

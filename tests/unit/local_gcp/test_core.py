@@ -38,7 +38,7 @@ def error_of(response: requests.Response) -> dict[str, t.Any]:
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ({"replicaton": {}}, "Unknown name \"replicaton\": Cannot find field."),
+        ({"replicaton": {}}, 'Unknown name "replicaton": Cannot find field.'),
         ({"replication": {"automatic": {"kms": 1}}}, "Unknown name \"kms\" at 'replication.automatic'"),
         ({"replication": []}, "Invalid value at 'replication' (MESSAGE), []"),
         ({"labels": {"a": 1}}, "Invalid value at 'labels.a' (TYPE_STRING), 1"),
@@ -125,8 +125,7 @@ def test_64_bit_numbers_are_strings_in_answers() -> None:
     assert not api.answer_problems(method, {"settings": {"dataDiskSizeGb": "10"}})
 
 
-@pytest.mark.parametrize("name", discovery.APIS)
-def test_every_handler_is_one_of_googles_methods(cloud: LocalCloud, name: str) -> None:
+def test_every_handler_is_one_of_googles_methods(cloud: LocalCloud) -> None:
     known = {method.id for one in discovery.APIS for method in discovery.load(one).methods}
     # A kind of resource has handlers for all the verbs; not every kind has all of them at Google.
     assert {method for method in cloud.handlers if not method.startswith("compute.")} <= known
@@ -162,7 +161,8 @@ def test_each_service_words_a_refusal_in_its_way(cloud: LocalCloud) -> None:
     assert sql["errors"][0]["reason"] == "notAuthorized"
     assert "Possibly missing permission cloudsql.instances.get" in sql["message"]
     compute = error_of(ask(cloud, "GET", NETWORKS))
-    assert compute["message"] == "Required 'compute.networks.list' permission for 'v1/projects/example-project/global/networks'" or compute["errors"]
+    assert compute["message"] == "Required 'compute.networks.list' permission for 'projects/example-project/global/networks'"
+    assert compute["errors"][0]["reason"] == "forbidden"
 
 
 @pytest.mark.parametrize(

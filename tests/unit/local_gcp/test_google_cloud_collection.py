@@ -20,6 +20,7 @@ from ansible_collections.selfhost.prefect.tests.local_gcp import LocalCloud
 from .conftest import NUMBER, PROJECT, REGION
 
 ZONE = f"{REGION}-b"
+IMAGE = "projects/debian-cloud/global/images/family/debian-12"
 BASE = f"https://www.googleapis.com/compute/v1/projects/{PROJECT}"
 NETWORK = {"selfLink": f"{BASE}/global/networks/prefect"}
 SUBNET = {"selfLink": f"{BASE}/regions/{REGION}/subnetworks/prefect"}
@@ -39,7 +40,7 @@ TASKS = [
     task("iam_service_account", name=f"prefect-server@{PROJECT}.iam.gserviceaccount.com", display_name="Prefect server"),
     task(
         "compute_instance", name="prefect-server", zone=ZONE, machine_type="e2-medium",
-        disks=[{"auto_delete": True, "boot": True, "initialize_params": {"source_image": "projects/debian-cloud/global/images/family/debian-12", "disk_size_gb": 10}}],
+        disks=[{"auto_delete": True, "boot": True, "initialize_params": {"source_image": IMAGE, "disk_size_gb": 10}}],
         network_interfaces=[{"subnetwork": SUBNET}], labels={"prefect-role": "server"}, tags={"items": ["prefect"]},
         service_accounts=[{"email": f"prefect-server@{PROJECT}.iam.gserviceaccount.com", "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}],
     ),
@@ -62,7 +63,14 @@ def ansible(cloud: LocalCloud, tmp_path: Path) -> t.Callable[..., str]:
 
 
 def test_modules_make_and_then_change_nothing(cloud: LocalCloud, ansible: t.Callable[..., str], tmp_path: Path) -> None:
-    play = {"name": "Network", "hosts": "localhost", "connection": "local", "gather_facts": False, "vars": {"ansible_python_interpreter": sys.executable}, "tasks": TASKS}
+    play = {
+        "name": "Network",
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "vars": {"ansible_python_interpreter": sys.executable},
+        "tasks": TASKS,
+    }
     playbook = tmp_path / "network.yml"
     playbook.write_text(json.dumps([play]))
     assert f"changed={len(TASKS)}" in ansible("ansible-playbook", "--inventory", "localhost,", str(playbook))
@@ -71,7 +79,13 @@ def test_modules_make_and_then_change_nothing(cloud: LocalCloud, ansible: t.Call
     assert len(cloud.writes()) == made
 
     inventory = tmp_path / "gcp.yml"
-    plugin = {"plugin": "google.cloud.gcp_compute", "projects": [PROJECT], "auth_kind": "accesstoken", "access_token": "x", "filters": ["labels.prefect-role = server"]}
+    plugin = {
+        "plugin": "google.cloud.gcp_compute",
+        "projects": [PROJECT],
+        "auth_kind": "accesstoken",
+        "access_token": "x",
+        "filters": ["labels.prefect-role = server"],
+    }
     inventory.write_text(json.dumps({**plugin, "hostnames": ["name"], "keyed_groups": [{"key": "labels", "prefix": "label"}]}))
     found = json.loads(ansible("ansible-inventory", "--inventory", str(inventory), "--list"), object_hook=lambda value: value.get("__ansible_unsafe", value))
     host = found["_meta"]["hostvars"]["prefect-server"]

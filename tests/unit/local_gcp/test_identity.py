@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-
 from pathlib import Path
 
 import google.auth
@@ -43,7 +42,14 @@ def key() -> str:
 
 
 def account(key: str, token_uri: str = "https://oauth2.googleapis.com/token") -> dict[str, str]:
-    return {"type": "service_account", "project_id": "example-project", "private_key_id": "1", "private_key": key, "client_email": EMAIL, "token_uri": token_uri}
+    return {
+        "type": "service_account",
+        "project_id": "example-project",
+        "private_key_id": "1",
+        "private_key": key,
+        "client_email": EMAIL,
+        "token_uri": token_uri,
+    }
 
 
 def test_a_service_account_has_the_roles_of_the_policy(proxied: LocalCloud, key: str) -> None:

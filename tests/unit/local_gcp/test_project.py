@@ -102,14 +102,16 @@ def test_private_services_access(connections: t.Any, google: Google) -> None:
     google.refused(connections.list(parent=PARENT, network=NETWORK.replace("default", "none")), 404)
     google.refused(connections.create(parent=PARENT, body=body()), 400, "at least one range")
     google.refused(connections.create(parent=PARENT, body=body("none")), 400, "Allocated range none was not found")
-    google.refused(connections.patch(name=CONNECTION, body=body("one")), 404)
+    google.refused(connections.patch(name=CONNECTION, body=body("one")), 400, "There is no peering")
     assert connections.list(parent=PARENT, network=NETWORK).execute() == {}
 
     operation = connections.create(parent=PARENT, body=body("one")).execute()
     google.refused(connections.create(parent=PARENT, body=body("one")), 409, "another operation in progress")
     made = wait(google, "servicenetworking.v1", operation)["response"]
     assert connections.list(parent=PARENT, network=NETWORK).execute()["connections"] == [{name: value for name, value in made.items() if name != "@type"}]
-    google.refused(connections.create(parent=PARENT, body=body("two")), 400, "Please use UpdateConnection")
+    failed = wait(google, "servicenetworking.v1", connections.create(parent=PARENT, body=body("two")).execute())
+    assert failed["error"] == {"code": 9, "message": "Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection."}
+    assert connections.list(parent=PARENT, network=NETWORK).execute()["connections"][0]["reservedPeeringRanges"] == ["one"]
     google.refused(connections.patch(name=CONNECTION, body=body("two")), 400, "needs force")
     wait(google, "servicenetworking.v1", connections.patch(name=CONNECTION, body=body("one", "two")).execute())
     wait(google, "servicenetworking.v1", connections.patch(name=CONNECTION, body=body("two"), force=True).execute())
@@ -125,7 +127,8 @@ def test_a_connection_that_is_in_use(connections: t.Any, google: Google, cloud: 
     settings = {"tier": "db-custom-2-7680", "edition": "ENTERPRISE", "ipConfiguration": addresses}
     instance = {"name": "db", "databaseVersion": "POSTGRES_17", "settings": settings}
     cloud.ask("POST", f"sqladmin/v1/projects/{PROJECT}/instances", instance)
-    google.refused(delete, 400, "Producer services .* are still using this connection")
+    failed = wait(google, "servicenetworking.v1", delete.execute())
+    assert "Producer services (e.g. CloudSQL, Cloud Memstore, etc.) are still using this connection" in failed["error"]["message"]
     cloud.ask("DELETE", f"sqladmin/v1/projects/{PROJECT}/instances/db")
     wait(google, "servicenetworking.v1", delete.execute())
     assert connections.list(parent=PARENT, network=NETWORK).execute() == {}
@@ -134,7 +137,9 @@ def test_a_connection_that_is_in_use(connections: t.Any, google: Google, cloud: 
 def test_a_network_is_held_by_its_peering(connections: t.Any, google: Google, cloud: LocalCloud) -> None:
     wait(google, "servicenetworking.v1", connections.create(parent=PARENT, body={"network": NETWORK, "reservedPeeringRanges": ["one"]}).execute())
     networks = google("compute.v1").networks()
-    google.refused(networks.removePeering(project=PROJECT, network="default", body={"name": "servicenetworking-googleapis-com", "none": 1}), 400, "Unknown name")
+    google.refused(
+        networks.removePeering(project=PROJECT, network="default", body={"name": "servicenetworking-googleapis-com", "none": 1}), 400, "Unknown name"
+    )
     google.compute(networks.removePeering(project=PROJECT, network="default", body={"name": "servicenetworking-googleapis-com"}))
     assert connections.list(parent=PARENT, network=NETWORK).execute() == {}
     google.refused(networks.removePeering(project=PROJECT, network="default", body={"name": "servicenetworking-googleapis-com"}), 400, "no peering")

@@ -18,6 +18,7 @@ from .conftest import NUMBER, PROJECT, REGION, Google
 PARENT = f"projects/{PROJECT}/locations/{REGION}"
 NAME = f"{PARENT}/services/proxy"
 ACCOUNT = f"prefect-proxy@{PROJECT}.iam.gserviceaccount.com"
+NETWORK, SUBNET = f"projects/{PROJECT}/global/networks/default", f"projects/{PROJECT}/regions/{REGION}/subnetworks/default"
 Json = dict[str, t.Any]
 
 SERVICE: Json = {
@@ -32,7 +33,7 @@ SERVICE: Json = {
         "maxInstanceRequestConcurrency": 1000,
         "vpcAccess": {
             "egress": "PRIVATE_RANGES_ONLY",
-            "networkInterfaces": [{"network": f"projects/{PROJECT}/global/networks/default", "subnetwork": f"projects/{PROJECT}/regions/{REGION}/subnetworks/default"}],
+            "networkInterfaces": [{"network": NETWORK, "subnetwork": SUBNET}],
         },
         "volumes": [{"name": "nginx-conf", "secret": {"secret": "nginx-conf", "defaultMode": 292, "items": [{"version": "1", "path": "default.conf"}]}}],
         "containers": [
@@ -135,6 +136,7 @@ def test_what_google_adds_by_itself(services: t.Any, google: Google) -> None:
         ({**SERVICE, "labels": {"run.googleapis.com/x": "y"}}, "reserved name space"),
         ({**SERVICE, "labels": {"App": "y"}}, "invalid label"),
         (body(vpcAccess={"connector": "c", "networkInterfaces": [{}]}), "exclude each other"),
+        (body(vpcAccess={"connector": f"{PARENT}/connectors/none"}), "connectors/none does not exist"),
         (body(vpcAccess={"networkInterfaces": [{"subnetwork": "none"}]}), "does not exist in europe-west1"),
         (body(vpcAccess={"networkInterfaces": [{"subnetwork": "small"}]}), "must be /26 or larger"),
         (body(vpcAccess={"networkInterfaces": [{"subnetwork": "default", "network": "other"}]}), "is not one of the network other"),
@@ -147,9 +149,9 @@ def test_what_google_adds_by_itself(services: t.Any, google: Google) -> None:
     ],
 )
 @pytest.mark.parametrize("dry", [False, True])
-def test_services_that_are_refused(services: t.Any, google: Google, cloud: LocalCloud, wanted: Json, text: str, dry: bool) -> None:
+def test_services_that_are_refused(services: t.Any, google: Google, wanted: Json, text: str, dry: bool) -> None:
     small = {"name": "small", "network": f"projects/{PROJECT}/global/networks/default", "ipCidrRange": "10.99.0.0/27"}
-    cloud.ask("POST", f"compute/compute/v1/projects/{PROJECT}/regions/{REGION}/subnetworks", small)
+    google.cloud.ask("POST", f"compute/compute/v1/projects/{PROJECT}/regions/{REGION}/subnetworks", small)
     google.refused(services.create(parent=PARENT, serviceId="proxy", body=wanted, validateOnly=dry), 400, text)
     google.refused(services.get(name=NAME), 404)
 

@@ -123,5 +123,6 @@ def test_a_binding_on_the_secret_alone(cloud: LocalCloud, google: Google, secret
         ("roles/viewer", "serviceAccount:none@example-project.iam.gserviceaccount.com", "does not exist"),
     ],
 )
-def test_bindings_that_are_refused(secrets: t.Any, google: Google, secret: dict[str, t.Any], role: str, member: str, text: str) -> None:
+@pytest.mark.usefixtures("secret")
+def test_bindings_that_are_refused(secrets: t.Any, google: Google, role: str, member: str, text: str) -> None:
     google.refused(secrets.setIamPolicy(resource=NAME, body={"policy": {"bindings": [{"role": role, "members": [member]}]}}), 400, text)

@@ -17,6 +17,7 @@ from .conftest import PROJECT, REGION, Google
 
 NETWORK = f"projects/{PROJECT}/global/networks/default"
 Json = dict[str, t.Any]
+MONTH_OF_LOGS = {"enabled": True, "pointInTimeRecoveryEnabled": True, "transactionLogRetentionDays": 35, "backupRetentionSettings": {"retainedBackups": 35}}
 
 
 def body(version: str = "POSTGRES_17", **settings: t.Any) -> Json:
@@ -63,7 +64,10 @@ def patch(sql: t.Any, **settings: t.Any) -> t.Any:
         ({"backupConfiguration": {"pointInTimeRecoveryEnabled": True}}, "automated backups are disabled"),
         ({"backupConfiguration": {"enabled": True, "startTime": "25:00"}}, "Invalid backup start time"),
         ({"backupConfiguration": {"enabled": True, "backupRetentionSettings": {"retainedBackups": 366}}}, "from 1 to 365"),
-        ({"backupConfiguration": {"enabled": True, "pointInTimeRecoveryEnabled": True, "backupRetentionSettings": {"retainedBackups": 3}}}, "must not be below the days"),
+        (
+            {"backupConfiguration": {"enabled": True, "pointInTimeRecoveryEnabled": True, "backupRetentionSettings": {"retainedBackups": 3}}},
+            "must not be below the days",
+        ),
         ({"availabilityType": "REGIONAL"}, "must be enabled for a regional instance"),
         ({"databaseFlags": [{"name": "max_conections", "value": "100"}]}, "Invalid flag name: max_conections"),
         ({"databaseFlags": [{"name": "max_connections", "value": "5"}]}, "Invalid flag value for max_connections: 5"),
@@ -104,10 +108,9 @@ def test_instances_that_are_refused(sql: t.Any, google: Google, change: Json, te
 @pytest.mark.parametrize(
     ("version", "settings"),
     [
-        ("POSTGRES_17", {"tier": "db-perf-optimized-N-2", "edition": "ENTERPRISE_PLUS", "backupConfiguration": {"enabled": True, "pointInTimeRecoveryEnabled": True,
-          "transactionLogRetentionDays": 35, "backupRetentionSettings": {"retainedBackups": 35}}}),
+        ("POSTGRES_17", {"tier": "db-perf-optimized-N-2", "edition": "ENTERPRISE_PLUS", "backupConfiguration": MONTH_OF_LOGS}),
         ("POSTGRES_15", {"tier": "db-f1-micro"}),
-        ("POSTGRES_16", {"tier": "db-custom-1-3840", "databaseFlags": [{"name": "max_connections", "value": "200"}, {"name": "random_page_cost", "value": "1.1"}]}),
+        ("POSTGRES_16", {"tier": "db-custom-1-3840", "databaseFlags": [{"name": "random_page_cost", "value": "1.1"}]}),
         ("POSTGRES_17", {"availabilityType": "REGIONAL", "backupConfiguration": {"enabled": True, "pointInTimeRecoveryEnabled": True}}),
         ("POSTGRES_17", {"denyMaintenancePeriods": [{"startDate": "2027-12-15", "endDate": "2028-01-05", "time": "00:00:00"}]}),
     ],
@@ -121,6 +124,14 @@ def test_the_edition_follows_the_version(sql: t.Any, google: Google) -> None:
     del old["settings"]["edition"]
     google.sql(sql.instances().insert(project=PROJECT, body=old))
     assert sql.instances().get(project=PROJECT, instance="db").execute()["settings"]["edition"] == "ENTERPRISE"
+
+
+def test_backups_of_each_edition(sql: t.Any, google: Google) -> None:
+    google.sql(sql.instances().insert(project=PROJECT, body=body()))
+    google.sql(sql.instances().insert(project=PROJECT, body={**body(tier="db-perf-optimized-N-2", edition="ENTERPRISE_PLUS"), "name": "plus"}))
+    found = [sql.instances().get(project=PROJECT, instance=name).execute()["settings"]["backupConfiguration"] for name in ("db", "plus")]
+    assert [one["pointInTimeRecoveryEnabled"] for one in found] == [False, True]
+    assert [one["backupRetentionSettings"]["retainedBackups"] for one in found] == [7, 15]
 
 
 def test_a_private_instance_needs_the_peering(cloud: LocalCloud, google: Google) -> None:
@@ -191,7 +202,8 @@ def test_an_update_replaces_the_settings(sql: t.Any, google: Google, instance: J
         ({"databaseVersion": "POSTGRES_16"}, 400, "cannot be changed from POSTGRES_17 to POSTGRES_16"),
     ],
 )
-def test_changes_that_are_refused(sql: t.Any, google: Google, instance: Json, change: Json, code: int, text: str) -> None:
+@pytest.mark.usefixtures("instance")
+def test_changes_that_are_refused(sql: t.Any, google: Google, change: Json, code: int, text: str) -> None:
     google.sql(patch(sql, dataDiskSizeGb="20"))
     google.refused(sql.instances().patch(project=PROJECT, instance="db", body=change), code, text)
 
