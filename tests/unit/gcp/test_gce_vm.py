@@ -127,7 +127,7 @@ def test_a_vm_of_another_type(cloud, controller: Controller) -> None:
     [
         (lambda cloud: cloud.enabled.pop("compute"), "enable the API by `gcloud services enable compute.googleapis.com"),
         (lambda cloud: cloud.grants.update({"owner@example.com": []}), "grant roles/compute.networkAdmin"),
-        (lambda cloud: cloud.revoked_tokens.add("a-token"), "renew the credentials"),
+        (lambda cloud: cloud.revoked_tokens.add("a-token"), "Google refused the credentials"),
     ],
     ids=["API", "role", "token"],
 )

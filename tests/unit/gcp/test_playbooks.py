@@ -1,0 +1,152 @@
+# Copyright: selfhost.prefect contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The inventory and the playbooks for Google Cloud, without the VMs' insides."""
+
+from __future__ import annotations
+
+import json
+import re
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from .conftest import PROJECT, ROOT, Controller
+
+INSTANCES = f"compute/compute/v1/projects/{PROJECT}/zones/europe-west1-b/instances"
+
+
+@pytest.fixture
+def inventory(controller: Controller, tmp_path: Path) -> Path:
+    """inventory/gcp.yml as a user has it: with a project and variables of their own."""
+    path = tmp_path / "inventory/gcp.yml"
+    path.parent.mkdir()
+    text = (ROOT / "inventory/gcp.yml").read_text()
+    path.write_text(text.replace("my-project", PROJECT).replace("auth_kind: application", "auth_kind: accesstoken").replace("~/.cache", str(tmp_path)))
+    variables = {"prefect_gcp_project": PROJECT, "prefect_gcp_region": "europe-west1", "gce_vm_workers": [{"name": "prefect-worker-1"}]}
+    (path.parent / "group_vars").mkdir()
+    (path.parent / "group_vars/all.json").write_text(json.dumps(variables))
+    return path
+
+
+def listed(controller: Controller, inventory: Path) -> dict[str, t.Any]:
+    done = controller.run("ansible-inventory", "--inventory", str(inventory), "--list")
+    assert done.returncode == 0, done.stderr
+    return t.cast("dict[str, t.Any]", json.loads(done.stdout, object_hook=lambda value: value.get("__ansible_unsafe", value)))
+
+
+def make_machines(cloud) -> None:
+    cloud.make_network("prefect", "europe-west1", "10.10.0.0/24")
+    image = {"sourceImage": "projects/debian-cloud/global/images/family/debian-12"}
+    for name, role in (("prefect-server", "server"), ("prefect-worker-1", "worker"), ("elsewhere", None)):
+        machine = {
+            "name": name,
+            "machineType": "zones/europe-west1-b/machineTypes/e2-medium",
+            "disks": [{"boot": True, "initializeParams": image}],
+            "networkInterfaces": [{"network": f"projects/{PROJECT}/global/networks/prefect"}],
+            "labels": {"prefect-role": role} if role else {},
+        }
+        cloud.ask("POST", INSTANCES, machine)
+
+
+def test_the_inventory(cloud, controller: Controller, inventory: Path) -> None:
+    make_machines(cloud)
+    found = listed(controller, inventory)
+    assert found["prefect_server"]["hosts"] == ["prefect-server"]
+    assert found["prefect_worker"]["hosts"] == ["prefect-worker-1"]
+    hosts = found["_meta"]["hostvars"]
+    assert set(hosts) == {"prefect-server", "prefect-worker-1"}
+    assert hosts["prefect-server"]["ansible_host"].startswith("10.10.0.")
+    assert hosts["prefect-server"]["ansible_ssh_common_args"] == (
+        f'-o ProxyCommand="gcloud compute start-iap-tunnel prefect-server %p --listen-on-stdin --verbosity=warning --project={PROJECT} --zone=europe-west1-b"'
+    )
+    asked = len(cloud.requests)
+    assert listed(controller, inventory) == found
+    assert len(cloud.requests) == asked, "the cache was not used"
+
+
+@pytest.mark.parametrize("code", [403, 503])
+def test_an_inventory_that_cannot_be_had_is_an_error(cloud, controller: Controller, inventory: Path, code: int) -> None:
+    cloud.fail("compute.instances.aggregatedList", code, times=9)
+    done = controller.run("ansible-inventory", "--inventory", str(inventory), "--list")
+    assert done.returncode != 0
+    cloud.enabled.pop("compute")
+
+
+def test_an_api_out_of_reach_is_an_error(controller: Controller, inventory: Path) -> None:
+    controller.environment["HTTPS_PROXY"] = controller.environment["https_proxy"] = "http://127.0.0.1:9"
+    assert controller.run("ansible-inventory", "--inventory", str(inventory), "--list").returncode != 0
+
+
+@pytest.fixture
+def site(cloud, controller: Controller, inventory: Path, tmp_path: Path) -> t.Callable[..., t.Any]:
+    """Provisions, and hands over to machines that are this one, whose files are not touched."""
+    for name in ("prefect-server", "prefect-worker-1"):
+        folder = inventory.parent / "host_vars"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps({"ansible_connection": "local", "ansible_become": False}))
+    show = {
+        "name": "What they were told",
+        "hosts": "prefect_server:prefect_worker",
+        "gather_facts": False,
+        "tasks": [{"name": "Show", "ansible.builtin.debug": {"msg": "{{ inventory_hostname }} {{ prefect_api_url }} {{ prefect_server_database_host | default('none') }} {{ prefect_auth_string | hash('sha256') }}"}}],
+    }
+    playbook = tmp_path / "site.yml"
+    playbook.write_text(json.dumps([{"name": "Google Cloud", "ansible.builtin.import_playbook": str(ROOT / "playbooks/gcp.yml")}, show]))
+
+    def run(*arguments: str, **variables: t.Any) -> t.Any:
+        return controller.play(playbook, "--inventory", str(inventory), *arguments, **{"prefect_server_database_host": "10.1.2.3", **variables})
+
+    return run
+
+
+def test_from_no_project_to_hosts_in_one_run(cloud, controller: Controller, inventory: Path, site) -> None:
+    done = site()
+    assert done.ok, done.output
+    address = cloud.ask("GET", f"{INSTANCES}/prefect-server")["networkInterfaces"][0]["networkIP"]
+    said = re.findall(r"(prefect-\S+) (http://\S+) (\S+) ([0-9a-f]{64})", done.text)
+    assert {(name, url) for name, url, *_rest in said} == {(name, f"http://{address}:4200/api") for name in ("prefect-server", "prefect-worker-1")}
+    assert len({fingerprint for *_rest, fingerprint in said}) == 1
+    secret = cloud.ask("GET", f"secretmanager/v1/projects/{PROJECT}/secrets/prefect-auth-string/versions/latest:access")["payload"]["data"]
+    assert secret not in done.output
+
+    made = len(cloud.writes())
+    again = site()
+    assert again.ok, again.output
+    # Facts count as no change, and nothing else was.
+    assert (again.changed, len(cloud.writes())) == (0, made), again.output
+    assert re.findall(r"[0-9a-f]{64}", again.text)[0] == said[0][3]
+
+
+def test_teardown(cloud, controller: Controller, inventory: Path, site) -> None:
+    assert site().ok
+    made = len(cloud.writes())
+    teardown = ROOT / "playbooks/teardown.yml"
+    told = controller.play(teardown, "--inventory", str(inventory))
+    assert told.ok, told.output
+    for text in ("VM prefect-server, which is PROTECTED", "network prefect", "Cloud NAT prefect", "Nothing was deleted"):
+        assert text in told.text
+    assert len(cloud.writes()) == made
+
+    other = controller.play(teardown, "--inventory", str(inventory), prefect_teardown_confirm="other-project")
+    assert "prefect_teardown_confirm is other-project" in other.text
+    refused = controller.play(teardown, "--inventory", str(inventory), prefect_teardown_confirm=PROJECT)
+    assert not refused.ok
+    assert "gce_vm_deletion_protection protects prefect-server" in refused.text
+    assert len(cloud.writes()) == made
+
+    assert site(gce_vm_deletion_protection=False).ok
+    done = controller.play(teardown, "--inventory", str(inventory), prefect_teardown_confirm=PROJECT, prefect_teardown_network=True)
+    assert done.ok, done.output
+    left = [name for name in cloud.state.resources if "/operations/" not in name]
+    assert not [name for name in left if "prefect" in name], left
+    assert controller.play(teardown, "--inventory", str(inventory), prefect_teardown_confirm=PROJECT).changed == 0
+
+
+def test_a_bad_auth_string_is_never_kept(cloud, site) -> None:
+    refused = site(prefect_auth_string="x")
+    assert not refused.ok
+    assert "prefect_auth_string cannot be used" in refused.text
+    assert cloud.writes() == []
