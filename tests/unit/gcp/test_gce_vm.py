@@ -98,7 +98,7 @@ REFUSALS = {
     "a small subnetwork for Cloud Run": ({"gce_vm_run_subnetwork_range": "10.10.1.0/28"}, "too small for Cloud Run"),
     "one subnetwork": ({"gce_vm_run_subnetwork": "prefect"}, "are both prefect: write two names"),
     "everybody": ({"gce_vm_ssh_source_ranges": ["0.0.0.0/0"]}, "holds 0.0.0.0/0, which is everybody"),
-    "overlapping ranges": ({"gce_vm_run_subnetwork_range": "10.10.0.64/26"}, "the range 10.10.0.64/26 of the subnetwork prefect-run overlaps 10.10.0.0/24 of prefect"),
+    "overlapping ranges": ({"gce_vm_run_subnetwork_range": "10.10.0.64/26"}, "the subnetwork prefect-run overlaps 10.10.0.0/24 of prefect"),
     "no range": ({"gce_vm_subnetwork_range": "10.10.0.1/24"}, "is none (10.10.0.1/24 has host bits set)"),
     "no network": ({"gce_vm_create_network": False}, "there is no network prefect in example-project"),
     "no subnetwork": ({"gce_vm_subnetwork_range": ""}, "there is no subnetwork prefect in the network prefect and this region"),
