@@ -251,6 +251,8 @@ class GcpClient:
                 # What may have arrived is sent again only if it does no harm twice.
                 passing = exc.status in ((429, 503) if method == "POST" else (429, 500, 502, 503, 504)) or ("unreachable" in exc.reasons and method != "POST")
                 pause = BUSY_PAUSE if busy else pauses.pop(0) if passing and pauses else 0
+                if busy and time.monotonic() + pause > deadline:
+                    raise PendingError(f"another operation takes longer than {self.timeout} s ({str(exc).rstrip('.')})", "run this again later") from exc
                 if not pause or time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import typing as t
 
 import pytest
@@ -175,3 +176,16 @@ def test_what_google_refuses(cloud, controller: Controller, breakage, message) -
     assert not refused.ok
     assert message in refused.text, refused.output
     assert cloud.writes() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the file belongs to root")
+def test_a_client(controller: Controller) -> None:
+    file = controller.home / "etc/cloudsql-ca.pem"
+    role = {"name": "selfhost.prefect.cloudsql", "tasks_from": "client"}
+    tasks = [{"name": "Apply", "ansible.builtin.include_role": role}]
+    variables = {"cloudsql_server_ca": "PEM\n", "cloudsql_server_ca_file": str(file)}
+    assert controller.tasks(tasks, "--check", **variables).ok
+    assert not file.exists()
+    assert controller.tasks(tasks, **variables).ok
+    assert file.read_text() == "PEM\n"
+    assert controller.tasks(tasks, **variables).changed == 0
