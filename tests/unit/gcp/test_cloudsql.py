@@ -161,10 +161,13 @@ def test_refusals(cloud, controller: Controller) -> None:
     assert cloud.writes() == []
 
 
+ONLY_CLOUD_SQL = {"bindings": [{"role": "roles/cloudsql.admin", "members": ["user:owner@example.com"]}]}
+
+
 @pytest.mark.parametrize(
     ("breakage", "message"),
     [
-        (lambda cloud: cloud.grants.update({"owner@example.com": ["roles/cloudsql.admin"]}), "grant them roles/secretmanager.admin"),
+        (lambda cloud: cloud.policies.update({f"projects/{PROJECT}": ONLY_CLOUD_SQL}), "grant them roles/secretmanager.admin"),
         (lambda cloud: cloud.revoked_tokens.add("a-token"), "renew the credentials"),
     ],
     ids=["role", "token"],
