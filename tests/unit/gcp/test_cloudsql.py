@@ -167,7 +167,10 @@ ONLY_CLOUD_SQL = {"bindings": [{"role": "roles/cloudsql.admin", "members": ["use
 @pytest.mark.parametrize(
     ("breakage", "message"),
     [
-        (lambda cloud: cloud.policies.update({f"projects/{PROJECT}": ONLY_CLOUD_SQL}), "grant them roles/secretmanager.admin"),
+        (
+            lambda cloud: cloud.policies.update({f"projects/{PROJECT}": ONLY_CLOUD_SQL}),
+            "grant them roles/compute.networkAdmin, roles/secretmanager.admin, roles/",
+        ),
         (lambda cloud: cloud.revoked_tokens.add("a-token"), "renew the credentials"),
     ],
     ids=["role", "token"],
