@@ -161,6 +161,7 @@ def test_refusals(cloud, controller: Controller) -> None:
     assert cloud.writes() == []
 
 
+OTHER_ROLES = "grant them roles/compute.networkAdmin, roles/secretmanager.admin, roles/serviceusage.serviceUsageAdmin."
 ONLY_CLOUD_SQL = {"bindings": [{"role": "roles/cloudsql.admin", "members": ["user:owner@example.com"]}]}
 
 
@@ -169,7 +170,7 @@ ONLY_CLOUD_SQL = {"bindings": [{"role": "roles/cloudsql.admin", "members": ["use
     [
         (
             lambda cloud: cloud.policies.update({f"projects/{PROJECT}": ONLY_CLOUD_SQL}),
-            "grant them roles/compute.networkAdmin, roles/secretmanager.admin, roles/",
+            OTHER_ROLES,
         ),
         (lambda cloud: cloud.revoked_tokens.add("a-token"), "renew the credentials"),
     ],
