@@ -107,6 +107,12 @@ venv:
   returned: always
   type: str
   sample: /opt/prefect/3.8.8-2b7a1f90c4
+links:
+  description: Names of the links in O(path) that point to the environment.
+  returned: always
+  type: list
+  elements: str
+  sample: [current]
 pruned:
   description: Paths of the environments that were removed. Without O(link), none is.
   returned: always
@@ -338,6 +344,7 @@ def run(wish: Venv) -> dict[str, Any]:
     return {
         "changed": build or switch or bool(prune),
         "venv": wish.path,
+        "links": sorted(name for name, target in after_links.items() if target == wish.name),
         "pruned": [os.path.join(wish.root, name) for name in prune],
         "diff": {
             "before": json.dumps({"environments": sorted(environments), "links": links}, indent=2, sort_keys=True) + "\n",

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: systemd_environment_file
-short_description: Write a file of secret environment variables for a systemd service
+short_description: Write a file of environment variables for a systemd service
 version_added: 0.1.0
 description:
   - Writes a file for systemd's C(EnvironmentFile=), quoted so that the service gets each value to the letter.
-  - The values are taken for secrets. They show up nowhere; the diff has the names, and tells one value from another by a fingerprint.
+  - The values of O(secrets) show up nowhere; the diff has their names, and tells one value from another by a fingerprint.
     The file is readable to its owner alone from the first moment on.
 author: selfhost.prefect contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -31,16 +31,20 @@ options:
     type: path
     required: true
   variables:
-    description: Names and values. A boolean becomes V(true) or V(false). Line breaks are refused.
+    description: Names and values that everybody may see. A boolean becomes V(true) or V(false). Line breaks are refused.
     type: dict
-    required: true
+    default: {}
+  secrets:
+    description: Names and values that nobody may see, written in the same way.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
 - name: Write the secrets of a service
   selfhost.prefect.systemd_environment_file:
     path: /etc/example/secrets.env
-    variables:
+    secrets:
       EXAMPLE_PASSWORD: "{{ example_password }}"
     owner: root
     group: root
@@ -56,6 +60,7 @@ path:
 """
 
 import os
+from collections.abc import Container
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -65,19 +70,20 @@ from ansible_collections.selfhost.prefect.plugins.module_utils._systemd import E
 HEADER = "# Ansible managed\n"
 
 
-def shown(text: str) -> str:
-    """The file with a fingerprint in each value's place."""
+def shown(text: str, public: Container[str]) -> str:
+    """The file with a fingerprint in the place of each value that is not known to be public."""
     pairs = [line.partition("=") for line in text.splitlines() if not line.startswith("#")]
-    return "".join(f"{name}={fingerprint(value)}\n" for name, equals, value in pairs if equals)
+    return "".join(f"{name}={value if name in public else fingerprint(value)}\n" for name, equals, value in pairs if equals)
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
-    path = module.params["path"]
-    before, after = read(path), HEADER + environment_file(module.params["variables"])
+    path, variables, secrets = (module.params[name] for name in ("path", "variables", "secrets"))
+    before, after = read(path), HEADER + environment_file({**variables, **secrets})
     changed = before != after
     result: dict[str, Any] = {"path": path}
     if module._diff:
-        result["diff"] = {"before": shown(before or ""), "after": shown(after), "before_header": path, "after_header": path}
+        public = variables.keys() - secrets.keys()
+        result["diff"] = {"before": shown(before or "", public), "after": shown(after, public), "before_header": path, "after_header": path}
     if changed and not module.check_mode:
         write(path, after)
     if os.path.exists(path):
@@ -89,7 +95,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
-            "variables": {"type": "dict", "required": True, "no_log": True},
+            "variables": {"type": "dict", "default": {}},
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
         },
         add_file_common_args=True,
         supports_check_mode=True,

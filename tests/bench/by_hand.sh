@@ -13,8 +13,18 @@ apt-get install --yes --no-install-recommends postgresql nginx python3-venv
 useradd --system --create-home --home-dir /var/lib/prefect prefect
 python3 -m venv /opt/prefect
 /opt/prefect/bin/pip install --quiet uv
-/opt/prefect/bin/uv pip install --quiet --python /opt/prefect/bin/python --constraint /root/lock.txt "prefect==$version" uvloop httptools
+pins=$(grep -oE '^(uvloop|httptools)==[^ ;]+' /root/lock.txt)
+# shellcheck disable=SC2086  # one argument each
+/opt/prefect/bin/uv pip install --quiet --compile-bytecode --require-hashes --python /opt/prefect/bin/python --constraint /root/lock.txt "prefect==$version" $pins
 
+cd /etc/postgresql/*/main
+certificate() { runuser -u postgres -- openssl req -x509 -days 3650 -noenc -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 "$@" 2>/dev/null; }
+certificate -subj /CN=CA -addext keyUsage=critical,keyCertSign,cRLSign -keyout ca.key -out ca.crt
+certificate -subj /CN=localhost -addext subjectAltName=DNS:localhost -extensions usr_cert -CA ca.crt -CAkey ca.key -keyout server.key -out server.crt
+printf "ssl_cert_file = '%s'\nssl_key_file = '%s'\n" "$PWD/server.crt" "$PWD/server.key" >conf.d/tls.conf
+install -m 0644 ca.crt /usr/local/share/database-ca.pem
+cd /
+systemctl restart postgresql
 runuser -u postgres -- psql --quiet <<SQL
 create role prefect login password '$password';
 create database prefect owner prefect;
@@ -24,7 +34,7 @@ install -d -m 0750 -o root -g prefect /etc/prefect
 cat >/etc/prefect/server.env <<ENV
 PREFECT_HOME=/var/lib/prefect
 PREFECT_SERVER_API_AUTH_STRING=$auth
-PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://prefect:$password@127.0.0.1/prefect
+PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://prefect:$password@localhost/prefect
 PREFECT_SERVER_UI_API_URL=/api
 PREFECT_UI_STATIC_DIRECTORY=/var/lib/prefect/ui
 ENV
@@ -35,6 +45,11 @@ PREFECT_API_AUTH_STRING=$auth
 PREFECT_WORKER_QUERY_SECONDS=2
 ENV
 chmod 0600 /etc/prefect/*.env
+cat >/var/lib/prefect/prefect.toml <<'TOML'
+[server.database.sqlalchemy.connect_args.tls]
+enabled = true
+ca_file = "/usr/local/share/database-ca.pem"
+TOML
 for unit in server worker; do
   cat >/etc/systemd/system/prefect-$unit.service <<UNIT
 [Unit]

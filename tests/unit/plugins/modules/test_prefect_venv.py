@@ -168,7 +168,7 @@ def test_a_dry_run_tells_what_a_change_would_do(host):
     predicted = host.install(check_mode=True, extras=["redis"], keep=1)
     assert host.tree() == before
     done = host.install(extras=["redis"], keep=1)
-    for key in ("changed", "venv", "pruned", "diff"):
+    for key in ("changed", "venv", "links", "pruned", "diff"):
         assert predicted[key] == done[key]
     assert json.loads(done["diff"]["after"])["environments"] == [os.path.basename(done["venv"])]
 
@@ -180,8 +180,10 @@ def test_without_a_link_it_is_only_built(host):
     assert result["pruned"] == []
     assert host.names() == {"3.0.0-0123456789", os.path.basename(result["venv"])}
     assert not any(path.is_symlink() for path in host.root.iterdir())
+    assert result["links"] == []
     switched = host.install()
     assert switched["changed"]
+    assert switched["links"] == host.install(link=None)["links"] == ["current"]
     assert len(host.calls()) == 2
 
 

@@ -17,7 +17,7 @@ def path(tmp_path):
 @pytest.fixture
 def run(run_module, path):
     def call(**arguments):
-        result = run_module(main, **{"path": str(path), "variables": {"KEY": "made-up"}, "_ansible_diff": True, **arguments})
+        result = run_module(main, **{"path": str(path), "secrets": {"KEY": "made-up"}, "_ansible_diff": True, **arguments})
         assert "made-up" not in result["_output"]
         return result
 
@@ -34,7 +34,7 @@ def test_writes_once(run, path):
 
 def test_the_diff_has_names_and_fingerprints(run):
     run()
-    result = run(variables={"KEY": "made-up too", "OTHER": "made-up"})
+    result = run(secrets={"KEY": "made-up too", "OTHER": "made-up"})
     assert result["changed"] is True
     assert result["diff"] == {
         "before_header": result["path"],
@@ -43,6 +43,17 @@ def test_the_diff_has_names_and_fingerprints(run):
         "after": f"KEY={fingerprint(chr(34) + 'made-up too' + chr(34))}\nOTHER={fingerprint(chr(34) + 'made-up' + chr(34))}\n",
     }
     assert "diff" not in run(_ansible_diff=False)
+
+
+def test_the_diff_has_values_that_are_public(run):
+    run(variables={"COLOR": "red"}, secrets={})
+    result = run(variables={"COLOR": "blue"})
+    assert result["diff"]["before"] == 'COLOR="red"\n'
+    assert result["diff"]["after"] == f'COLOR="blue"\nKEY={fingerprint(chr(34) + "made-up" + chr(34))}\n'
+
+
+def test_what_became_secret_is_not_shown(run):
+    run(variables={"KEY": "made-up-to-be-seen"}, secrets={"KEY": "made-up"})
 
 
 def test_a_file_of_somebody_else_is_shown_as_little(run, path):
@@ -63,7 +74,7 @@ def test_check_mode_touches_nothing(run, path):
 
 def test_refuses(run, path):
     path.write_text("before")
-    assert run(variables={"KEY": "made-up\n"})["msg"] == (
+    assert run(secrets={"KEY": "made-up\n"})["msg"] == (
         f"{path} was not written: The environment variable KEY holds a line break or another control character: take it out"
     )
     assert path.read_text() == "before"

@@ -7,30 +7,26 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from ansible.errors import AnsibleFilterError
-from ansible_collections.selfhost.prefect.plugins.filter.to_systemd_environment import FilterModule
+from ansible_collections.selfhost.prefect.plugins.module_utils._systemd import EnvironmentFileError, environment_file
 from hypothesis import given
 from hypothesis import strategies as st
-
-to_systemd_environment = FilterModule().filters()["to_systemd_environment"]
 
 
 def test_one_line_for_each():
     variables = {"A": "plain", "B_2": 5, "c": True, "D": False, "E": None, "F": 'a\\b"c$d`e f\tg%h', "G": " ä "}
-    assert to_systemd_environment(variables) == ('A="plain"\nB_2="5"\nc="true"\nD="false"\nE=""\nF="a\\\\b\\"c\\$d\\`e f\tg%h"\nG=" ä "\n')
-    assert to_systemd_environment({}) == ""
+    assert environment_file(variables) == ('A="plain"\nB_2="5"\nc="true"\nD="false"\nE=""\nF="a\\\\b\\"c\\$d\\`e f\tg%h"\nG=" ä "\n')
+    assert environment_file({}) == ""
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], min_codepoint=32, exclude_characters="\x7f")))
 def test_a_shell_reads_it_as_systemd_does(value):
     # systemd's own reading is tested where a systemd runs; its rules for double quotes are the shell's.
-    assert shlex.split(to_systemd_environment({"A": value.replace("$", "").replace("`", "")})) == [f"A={value.replace('$', '').replace('`', '')}"]
+    assert shlex.split(environment_file({"A": value.replace("$", "").replace("`", "")})) == [f"A={value.replace('$', '').replace('`', '')}"]
 
 
 @pytest.mark.parametrize(
     ("variables", "fault"),
     [
-        (["A=1"], "to_systemd_environment takes a dictionary of variables"),
         ({"A-B": 1}, "'A-B' is no name of an environment variable: use letters, digits and underscores"),
         ({"1A": 1}, "'1A' is no name of an environment variable: use letters, digits and underscores"),
         ({"": 1}, "'' is no name of an environment variable: use letters, digits and underscores"),
@@ -42,6 +38,6 @@ def test_a_shell_reads_it_as_systemd_does(value):
     ],
 )
 def test_refuses(variables, fault):
-    with pytest.raises(AnsibleFilterError) as refusal:
-        to_systemd_environment(variables)
+    with pytest.raises(EnvironmentFileError) as refusal:
+        environment_file(variables)
     assert str(refusal.value) == fault
