@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo demo-down demo-auth test lint sanity units scenarios bench docs lock clean
+.PHONY: help setup demo demo-down demo-auth test lint sanity units live scenarios bench docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ demo-auth: setup ## Show how to log in to the demo
 	@scripts/demo auth
 
 test: setup ## Run all the tests
-	@$(MAKE) --jobs=2 --output-sync=target lint units sanity
+	@$(MAKE) --jobs=2 --output-sync=target lint units sanity live
 	@scripts/scenarios
 
 lint: setup ## Check the style and the types
@@ -32,6 +32,9 @@ sanity: setup ## Run ansible-test sanity
 
 units: setup ## Run the unit tests
 	@scripts/ansible-test units
+
+live: setup ## Run the modules against real Prefect servers
+	@pytest tests/live
 
 scenarios: setup ## Run the Molecule scenarios in Docker
 	@scripts/scenarios

@@ -10,10 +10,14 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.selfhost.prefect.plugins.module_utils._asyncpg_url import build_url
 
+PARTS = ("name", "host", "port", "user", "password", "query")
+
 
 def asyncpg_url(parts: dict[str, Any]) -> str:
     if not isinstance(parts, dict) or not parts.get("name"):
         raise AnsibleFilterError("asyncpg_url takes a dictionary with at least 'name', the database's")
+    if unknown := ", ".join(sorted(set(parts) - set(PARTS))):
+        raise AnsibleFilterError(f"asyncpg_url knows no {unknown}, only {', '.join(PARTS)}")
     return build_url(parts)
 
 

@@ -61,7 +61,7 @@ def parse_url(url: str) -> dict[str, Any]:
     login, dummy, place = netloc.rpartition("@")
     user, dummy, password = login.partition(":")
     host, port = _parse_place(place)
-    if port and not (port.isdigit() and 1 <= int(port) <= 65535):
+    if port and not _is_port(port):
         raise AsyncpgUrlError("its port is no number from 1 to 65535" + ("" if login else ", or a '/' in its password is not percent-encoded: write %2F"))
     if not name:
         raise AsyncpgUrlError("it names no database: write …/name at its end, such as …:5432/prefect")
@@ -95,12 +95,16 @@ def _parse_place(place: str) -> tuple[str, str]:
         raise AsyncpgUrlError("its host is an IPv6 address without brackets: write [2001:db8::1]:5432")
     if "%" in host:
         raise AsyncpgUrlError("its host is percent-encoded, which nothing decodes: write it as it is, and the folder of a Unix socket as …@/name?host=/folder")
+    if "," in host:
+        raise AsyncpgUrlError("it names several hosts where there is room for one: write …@/name?host=one,two&port=5432,5432")
     return host, port
 
 
 def _parse_query(arguments: str) -> dict[str, str]:
     query: dict[str, str] = {}
     for key, value in parse_qsl(arguments, keep_blank_values=True):
+        if not value:
+            raise AsyncpgUrlError(f"it says {key}= and no value, which SQLAlchemy leaves out: write one, or leave it out")
         if key == "sslmode":
             raise AsyncpgUrlError("asyncpg knows no sslmode=: write ?ssl=require, or give a certificate authority in prefect_server_database_tls_ca_file")
         if key not in QUERY:
@@ -110,7 +114,22 @@ def _parse_query(arguments: str) -> dict[str, str]:
         if key in query:
             raise AsyncpgUrlError(f"it says {key}= twice: write several hosts as host=one,two&port=5432,5432, anything else once")
         query[key] = value
+    _refuse_unlike_hosts(query)
     return query
+
+
+def _refuse_unlike_hosts(query: dict[str, str]) -> None:
+    hosts, ports = query.get("host", "").split(","), query.get("port", "").split(",")
+    if "port" in query and not all(map(_is_port, ports)):
+        raise AsyncpgUrlError(f"port={query['port']} is no number from 1 to 65535: write port=5432, and for two hosts port=5432,5432")
+    if any(re.fullmatch(r"[A-Za-z0-9.-]*:[0-9]*", host) for host in hosts):
+        raise AsyncpgUrlError(f"host={query['host']} holds a port: write host=one&port=5432, and for two hosts host=one,two&port=5432,5432")
+    if len(hosts) != len(ports) or (len(hosts) > 1 and not all(hosts)):
+        raise AsyncpgUrlError("it names not as many ports as hosts: write host=one,two&port=5432,5432")
+
+
+def _is_port(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,5}", text) is not None and 1 <= int(text) <= 65535
 
 
 def mask_url(url: str, mask: str = "***") -> str:

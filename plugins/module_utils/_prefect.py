@@ -123,6 +123,8 @@ class PrefectClient:
         # A redirect would turn POST into GET and may carry the auth string to another host: it is reported, not followed.
         self._http = Request(headers=headers, http_agent=USER_AGENT, follow_redirects="none", use_netrc=False, context=self.context)
         self._csrf: dict[str, str] = {}
+        # When the last answer was sent, by the clock of what sent it.
+        self.date = ""
 
     @classmethod
     def from_params(cls, params: dict[str, t.Any]) -> PrefectClient:
@@ -154,14 +156,19 @@ class PrefectClient:
         """Delete; what is gone already is fine."""
         return self.request("DELETE", path, missing_ok=missing_ok)
 
-    def filter(self, path: str, body: dict[str, t.Any] | None = None) -> list[t.Any]:
-        """Give all the results of a POST .../filter, page by page.
+    def filter(self, path: str, body: dict[str, t.Any] | None = None, most: int | None = None) -> list[t.Any]:
+        """Give all the results of a POST .../filter, page by page; most is how many there can be, where that is known.
 
-        The page size is the server's: a limit above its server.api.default_limit would be refused.
+        The page size is the server's: a limit above its server.api.default_limit would be refused. So the last page is
+        one that is empty, or shorter than the one before it.
         """
         found: list[t.Any] = []
+        size = 0
         while page := self.post(path, {**(body or {}), "offset": len(found)}):
             found += page
+            if len(page) < size or len(found) == most:
+                break
+            size = len(page)
         return found
 
     def request(self, method: str, path: str, body: t.Any = None, missing_ok: bool = False, repeatable: bool | None = None) -> t.Any:
@@ -201,6 +208,7 @@ class PrefectClient:
         try:
             with self._http.open(method, url, data=data, timeout=self.timeout, headers=dict(self._csrf)) as response:
                 status, headers, content = response.status, response.headers, response.read()
+                self.date = headers.get("Date") or ""
         except HTTPError as exc:
             with exc:
                 try:
@@ -254,13 +262,34 @@ def _detail(content: bytes) -> str | None:
         return None
     for key in ("exception_detail", "detail"):
         if isinstance(answer.get(key), list):
-            fields = (
-                ".".join(str(part) for part in item.get("loc", ()) if part != "body") + ": " + str(item.get("msg", "invalid"))
-                for item in answer[key]
-                if isinstance(item, dict)
-            )
-            return "; ".join(fields) or "invalid request"
+            faults = [([part for part in item.get("loc", ()) if part != "body"], item) for item in answer[key] if isinstance(item, dict)]
+            return "; ".join(_faults(faults)) or "invalid request"
     return next((str(answer[key]) for key in ("detail", "exception_message") if answer.get(key)), None)
+
+
+def _faults(faults: list[tuple[list[t.Any], dict[str, t.Any]]]) -> t.Iterator[str]:
+    """Say what is wrong where.
+
+    Of a value that may be of several kinds pydantic says what is wrong with it as any of them: what counts is the kind that is meant.
+    """
+    unions: dict[tuple[t.Any, ...], dict[str, list[tuple[list[t.Any], dict[str, t.Any]]]]] = {}
+    for place, fault in faults:
+        # Kinds are told by the names of Python's classes, like CronSchedule or function-after[check(), CompoundTrigger].
+        index = next((index for index, part in enumerate(place) if re.match(r"[A-Z]|.*\[", str(part))), None)
+        if index is None:
+            yield f"{'.'.join(map(str, place))}: {fault.get('msg', 'invalid')}"
+        else:
+            unions.setdefault(tuple(place[:index]), {}).setdefault(place[index], []).append((place[index + 1 :], fault))
+    for union, kinds in unions.items():
+        other_types = [fault for of_kind in kinds.values() for place, fault in of_kind if place == ["type"] and fault.get("type") == "literal_error"]
+        meant = [of_kind for of_kind in kinds.values() if all(fault not in other_types for _place, fault in of_kind)]
+        if meant:
+            # As any other kind it lacks fields, and has some that the kind does not know.
+            nearest = min(meant, key=lambda of_kind: sum(fault.get("type") in ("missing", "extra_forbidden") for _place, fault in of_kind))
+            yield from _faults([([*union, *place], fault) for place, fault in nearest])
+        else:
+            types = [str((fault.get("ctx") or {}).get("expected")) for fault in other_types]
+            yield f"{'.'.join(map(str, union))}.type: Input should be {' or '.join(types)}"
 
 
 def _describe(headers: t.Any, content: bytes) -> str:

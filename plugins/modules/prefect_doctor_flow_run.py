@@ -107,6 +107,7 @@ import typing as t
 import uuid
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhost.prefect.plugins.module_utils._flow_run import FINAL, HINTS, LOG_SECONDS, POLL_SECONDS, last_logs
 from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import PrefectClient, PrefectError, prefect_argument_spec
 
 FLOW = "selfhost-prefect-doctor"
@@ -127,18 +128,8 @@ def doctor():
 # A step takes one command a line and no shell of its own.
 SCRIPT = "sh -c " + shlex.quote("printf %b " + shlex.quote(SOURCE.replace("\n", "\\n")) + " > " + FILE)
 
-FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-POLL_SECONDS = 0.5
-LOG_LINES = 20
-# Log lines are sent every two seconds, task runs are written every five.
-LOG_SECONDS = 3
+# Task runs are written every five seconds.
 RECORD_SECONDS = 20
-
-HINTS = {
-    "SCHEDULED": "no worker took it: see that a worker of this pool is online, that neither pool nor queue is paused, and that no concurrency limit is reached",
-    "PENDING": "a worker took it, but its infrastructure did not start: see the worker's journal",
-    "RUNNING": "it runs still: give wait_timeout more seconds, or look at the load of the worker's host",
-}
 
 
 class DoctorRun:
@@ -208,11 +199,6 @@ class DoctorRun:
                 return False
             time.sleep(POLL_SECONDS)
 
-    def logs(self) -> list[str]:
-        """Give the last log lines, oldest first."""
-        body = {"logs": {"flow_run_id": {"any_": [self.run["id"]]}}, "sort": "TIMESTAMP_DESC", "limit": LOG_LINES}
-        return [str(line["message"]).rstrip() for line in reversed(self.client.post("logs/filter", body))]
-
     def clean(self) -> None:
         """Delete the finished runs that ended before this one began."""
         body = {
@@ -230,7 +216,7 @@ class DoctorRun:
         return {
             "state": self.run["state_name"],
             "flow_run": {"id": self.run["id"], "name": self.run["name"], "deployment": f"{FLOW}/{self.name}"},
-            "logs": self.logs(),
+            "logs": last_logs(self.client, self.run["id"]),
         }
 
 

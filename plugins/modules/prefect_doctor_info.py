@@ -11,8 +11,9 @@ module: prefect_doctor_info
 short_description: Examine a Prefect installation from the outside
 description:
   - Asks a Prefect server, from the host that the module runs on and in the way that Prefect's clients do, whether all works that they need.
-  - That is the name and the port, the certificate, health and readiness, the authentication, the version, the address that the UI uses,
-    each of Prefect's WebSockets, the workers, and late runs.
+  - That is the name and the port, the certificate, health and readiness, the authentication, the clock, the version, the address that the
+    UI uses, each of Prefect's WebSockets, the workers, late runs, work queues that nobody works on, and events that are kept for too long.
+  - Where it is told how to, it also asks past the proxy, and looks at the database.
   - A check that fails does not fail the task, look at RV(failed_checks). Each says what to do about it.
 version_added: 0.1.0
 author:
@@ -38,6 +39,34 @@ options:
     description: Warn when the certificate ends in fewer days than these.
     type: int
     default: 14
+  direct_url:
+    description:
+      - Address of the same API that goes past the proxy, such as C(http://10.0.0.5:4200/api), where the module can reach it.
+      - What works there and not at O(api_url) is the fault of what is in between.
+    type: str
+  database:
+    description: Prefect's database. Give it where the module runs on a host that has Prefect and reaches the database, as the server's does.
+    type: dict
+    suboptions:
+      connection_url:
+        description: The database, C(postgresql+asyncpg://user:password@host:port/name) or C(sqlite+aiosqlite:////path).
+        type: str
+        required: true
+      python:
+        description: Interpreter of the environment that Prefect is installed in.
+        type: path
+        default: /opt/prefect/current/bin/python
+      user:
+        description: The system user to connect as, such as the server's. Left out, it is the one that the module runs as.
+        type: str
+      settings:
+        description: The settings of the database as in C(prefect.toml)'s table C([server.database]); those of TLS are of use here.
+        type: dict
+        default: {}
+      processes:
+        description: How many processes of Prefect's server use the database.
+        type: int
+        default: 1
 """
 
 EXAMPLES = r"""
@@ -55,6 +84,16 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: doctor.failed_checks is falsy
     fail_msg: "{{ doctor.checks | selectattr('status', 'eq', 'failed') }}"
+
+- name: Examine the server on its own host, past the proxy, and its database
+  selfhost.prefect.prefect_doctor_info:
+    api_url: https://prefect.example.com/api
+    direct_url: http://127.0.0.1:4200/api
+    auth_string: "{{ prefect_auth_string }}"
+    database:
+      connection_url: "{{ prefect_server_database_url }}"
+      user: prefect
+  become: true
 """
 
 RETURN = r"""
@@ -66,8 +105,9 @@ checks:
   contains:
     name:
       description:
-        - C(dns), C(tcp), C(tls), C(health), C(ready), C(auth_required), C(auth_accepted), C(auth_refused), C(version), C(ui),
-          C(websocket) and a path, C(websocket_auth), C(workers) and a pool, C(late_runs).
+        - C(dns), C(tcp), C(tls), C(health), C(ready), C(auth_accepted), C(auth_required), C(auth_refused), C(clock), C(version), C(ui),
+          C(websocket) and a path, C(websocket_auth), C(workers) and a pool, C(late_runs), C(work_queues), C(events), and where they are
+          asked for C(direct), C(database), C(connections).
       type: str
     status:
       description: C(ok), C(warning), C(failed), or C(skipped) when an earlier failure or the version leaves nothing to check.
@@ -115,6 +155,9 @@ workers:
       status: ONLINE
 """
 
+import datetime as dt
+import email.utils
+import functools
 import re
 import secrets
 import socket
@@ -124,6 +167,8 @@ import typing as t
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhost.prefect.plugins.module_utils._asyncpg_url import AsyncpgUrlError
+from ansible_collections.selfhost.prefect.plugins.module_utils._database import Database, DatabaseError, migration_problem, planned_connections
 from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import (
     PrefectClient,
     PrefectError,
@@ -135,6 +180,11 @@ from ansible_collections.selfhost.prefect.plugins.module_utils._websocket import
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost", "0.0.0.0")  # noqa: S104 - recognised, not bound
 POLL_SECONDS = 1
 SOCKET_SECONDS = 10
+# A clock that is off by more moves schedules, and makes runs late that are not. The header tells whole seconds.
+SKEW_SECONDS = 5
+# Old events are deleted by the hour, some at a time.
+RETENTION_GRACE = dt.timedelta(days=1)
+DURATION = re.compile(r"P(?:(?P<days>[\d.]+)D)?(?:T(?:(?P<hours>[\d.]+)H)?(?:(?P<minutes>[\d.]+)M)?(?:(?P<seconds>[\d.]+)S)?)?")
 # Path of each of Prefect's WebSockets, and the first version that serves it.
 WEBSOCKETS = {
     "events/in": (3, 0, 0),
@@ -151,11 +201,28 @@ def parse_version(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in match.groups()) if match else ()
 
 
+def parse_duration(text: t.Any) -> dt.timedelta:
+    """Read a duration as Prefect tells its settings (ISO 8601); none that it does not tell."""
+    match = DURATION.fullmatch(str(text))
+    return dt.timedelta(**{unit: float(number) for unit, number in match.groupdict(default="0").items()}) if match else dt.timedelta()
+
+
+def counted(count: int, what: str) -> str:
+    """Say how many of something."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def megabytes(size: int) -> str:
+    """Say a size as people do."""
+    return f"{size / 1e6:.1f} MB"
+
+
 class Doctor:
     """The checks, each of which adds what it found."""
 
-    def __init__(self, params: dict[str, t.Any]) -> None:
+    def __init__(self, params: dict[str, t.Any], database: Database | None = None) -> None:
         self.params = params
+        self.database = database
         self.client = PrefectClient.from_params(params)
         self.checks: list[dict[str, str]] = []
         self.version = ""
@@ -178,17 +245,41 @@ class Doctor:
         return PrefectClient(api_url or self.client.api_url, auth_string, self.client.ca_path, self.client.timeout)
 
     def examine(self) -> None:
-        """Run all checks; nothing is worth asking before the API answers us."""
+        """Run all checks; little is worth asking before the API answers us."""
+        if self.reaches_api():
+            self.run(self.check_clock, self.check_version, self.check_ui, self.check_websockets)
+            self.run(self.check_workers, self.check_late_runs, self.check_work_queues, self.check_events)
+        else:
+            self.add("the rest", "skipped", "not asked before that works")
+        if self.params["direct_url"]:
+            self.run(self.check_direct)
+        if self.database:
+            self.check_database(self.database, self.params["database"]["processes"])
+
+    def reaches_api(self) -> bool:
+        """Run the checks that the others need."""
         for check in (self.check_connection, self.check_health, self.check_auth):
             check()
             if self.failed():
-                self.add("the rest", "skipped", "not asked before that works")
-                return
-        for check in (self.check_version, self.check_ui, self.check_websockets, self.check_workers, self.check_late_runs):
+                return False
+        return True
+
+    def run(self, *checks: t.Callable[[], None]) -> None:
+        """Run checks that need no other."""
+        for check in checks:
             try:
                 check()
             except PrefectError as exc:
                 self.add_error(check.__name__.replace("check_", ""), exc)
+
+    @functools.cached_property
+    def settings(self) -> dict[str, t.Any]:
+        """Give the settings of the server, without its secrets; none where it does not tell them."""
+        try:
+            answer = self.client.get("admin/settings")
+        except PrefectError:
+            return {}
+        return answer.get("server", {}) if isinstance(answer, dict) else {}
 
     def check_connection(self) -> None:
         """Resolve the name, open the port, look at the certificate."""
@@ -248,6 +339,20 @@ class Doctor:
             else:
                 self.add(name, "failed" if given else "warning", bad, "set server.api.auth_string")
 
+    def check_clock(self) -> None:
+        """Compare the clock of the server with that of this host."""
+        asked = time.time()
+        self.client.get("health")
+        now = (asked + time.time()) / 2
+        try:
+            skew = round(email.utils.parsedate_to_datetime(self.client.date).timestamp() - now)
+        except (TypeError, ValueError):
+            self.add("clock", "skipped", "the server does not tell its time")
+            return
+        off = abs(skew) > SKEW_SECONDS
+        detail = f"the server's clock is {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} this host's" if off else "the server's clock is this host's"
+        self.add("clock", "warning" if off else "ok", detail, "let both hosts synchronise their clocks, such as with systemd-timesyncd" if off else "")
+
     def check_version(self) -> None:
         """Compare the server's version with that of its clients."""
         self.version = str(self.client.get("admin/version"))
@@ -262,7 +367,8 @@ class Doctor:
     def check_ui(self) -> None:
         """See that the UI sends browsers to an address that they reach."""
         root = self.client.api_url[: -len("/api")] if self.client.base_path.endswith("/api") else ""
-        settings = self.with_auth(None, root).get("ui-settings", missing_ok=True) if root else None
+        is_off = self.settings.get("ui", {}).get("enabled") is False
+        settings = self.with_auth(None, root).get("ui-settings", missing_ok=True) if root and not is_off else None
         if not isinstance(settings, dict) or not settings.get("api_url"):
             self.add("ui", "skipped", "there is no UI at this address")
             return
@@ -321,7 +427,100 @@ class Doctor:
         """Count the runs that no worker has taken in time."""
         late = self.client.post("flow_runs/count", {"flow_runs": {"state": {"name": {"any_": ["Late"]}}}})
         remedy = "see that their pools have workers online, are not paused, and have slots left" if late else ""
-        self.add("late_runs", "warning" if late else "ok", f"{late} flow runs are late", remedy)
+        self.add("late_runs", "warning" if late else "ok", f"{counted(late, 'flow run')} late", remedy)
+
+    def check_work_queues(self) -> None:
+        """Find the work queues that have deployments, and that no worker asks."""
+        idle = [queue for queue in self.client.filter("work_queues/filter") if queue.get("status") == "NOT_READY" and not queue["is_paused"]]
+        found = []
+        # Each work pool has a queue that often nobody uses, so most have no deployments.
+        for queue in idle if self.count_deployments(idle) else ():
+            count = self.count_deployments([queue])
+            if count:
+                found.append(f"{queue.get('work_pool_name')}/{queue['name']} ({counted(count, 'deployment')})")
+        remedy = "start a worker that takes from them, or move their deployments" if found else ""
+        detail = f"no worker takes from {', '.join(found)}" if found else "each work queue that has deployments has a worker"
+        self.add("work_queues", "warning" if found else "ok", detail, remedy)
+
+    def count_deployments(self, queues: list[dict[str, t.Any]]) -> int:
+        """Count the deployments of some work queues."""
+        if not queues:
+            return 0
+        return int(self.client.post("deployments/count", {"work_pool_queues": {"id": {"any_": [queue["id"] for queue in queues]}}}))
+
+    def check_events(self) -> None:
+        """See that events are deleted when their time has come."""
+        settings = self.settings
+        overrides = (settings.get("services", {}).get("db_vacuum") or {}).get("event_retention_overrides") or {}
+        kept_for = max(map(parse_duration, (settings.get("events", {}).get("retention_period"), *overrides.values())))
+        if not kept_for:
+            self.add("events", "skipped", "the server does not tell for how long it keeps them")
+            return
+        now = dt.datetime.now(dt.timezone.utc)
+        try:
+            total, overdue = (
+                self.client.post("events/filter", {"limit": 1, "filter": {"occurred": {"since": "2000-01-01T00:00:00Z", "until": until.isoformat()}}})["total"]
+                for until in (now, now - kept_for - RETENTION_GRACE)
+            )
+        except PrefectError as exc:
+            # To count very many takes long, which harms nobody else.
+            self.add("events", "warning", exc.problem, exc.remedy)
+            return
+        days = f"{kept_for / dt.timedelta(days=1):g} days"
+        if overdue:
+            remedy = "see that the server's background services run, and that server.services.db_vacuum.enabled has events"
+            self.add("events", "warning", f"{overdue} of {counted(total, 'event')} older than the {days} that they are kept for", remedy)
+        else:
+            self.add("events", "ok", f"{counted(total, 'event')}, kept for {days}")
+
+    def check_direct(self) -> None:
+        """Ask past the proxy: what works there and not here is the fault of what is in between."""
+        url = self.params["direct_url"]
+        direct = Doctor({**self.params, "api_url": url})
+        if direct.reaches_api():
+            direct.run(direct.check_version, direct.check_websockets)
+        there = {check["name"]: check for check in direct.checks}
+        unreachable = next((check for check in direct.checks if check["status"] == "failed" and check["name"] in ("dns", "tcp", "tls")), None)
+        works = [name for name in self.failed() if there.get(name, {}).get("status") in ("ok", "skipped")]
+        if unreachable:
+            self.add("direct", "warning", f"{url}: {unreachable['detail']}", "run the module where it reaches that address, or leave direct_url out")
+        elif works:
+            detail = f"{', '.join(works)}: that works at {url}, so the fault is in between"
+            self.add("direct", "failed", detail, "look at the proxy's configuration and its journal")
+        elif direct.failed():
+            self.add("direct", "failed", f"{url} has a fault of its own: {', '.join(direct.failed())}", "mend the server before its proxy")
+        elif self.version and direct.version != self.version:
+            self.add("direct", "failed", f"{url} has Prefect {direct.version}, and api_url {self.version}", "let the proxy lead to the same server")
+        else:
+            self.add("direct", "ok", f"{url} answers the same")
+
+    def check_database(self, database: Database, processes: int) -> None:
+        """Connect as the server does, and see whether there are connections enough for it."""
+        try:
+            seen = database.look()
+        except DatabaseError as exc:
+            self.add("database", "failed", exc.problem, exc.remedy)
+            return
+        except OSError as exc:
+            self.add("database", "failed", f"it could not be looked at ({exc})", "give the interpreter of an installed Prefect as python")
+            return
+        if not seen["server_version"]:
+            self.add("database", "ok", "SQLite can be read")
+            return
+        problem, _dot, remedy = migration_problem(seen).partition(". ")
+        size = f"{megabytes(seen['size'])}, events are {megabytes(seen['events_size'])} of it"
+        how = f"PostgreSQL {seen['server_version']} {'with' if seen['tls'] else 'without'} TLS answers in {seen['latency_ms']} ms; it has {size}"
+        self.add("database", "warning" if problem else "ok", problem or how, remedy)
+        usable = seen["max_connections"] - seen["reserved_connections"]
+        planned = planned_connections(self.pool_settings(), processes)
+        detail = f"the server needs up to {planned} connections in {processes} process{'' if processes == 1 else 'es'}, and PostgreSQL takes {usable}"
+        remedy = "raise max_connections of PostgreSQL, or lower sqlalchemy.pool_size and max_overflow in server.database" if planned > usable else ""
+        self.add("connections", "warning" if remedy else "ok", detail, remedy)
+
+    def pool_settings(self) -> dict[str, t.Any]:
+        """Give the pool's settings, which old versions name otherwise."""
+        database = self.settings.get("database", {})
+        return {"sqlalchemy": database.get("sqlalchemy") or {key: database.get(f"sqlalchemy_{key}") for key in ("pool_size", "max_overflow")}}
 
 
 def main() -> None:
@@ -332,16 +531,34 @@ def main() -> None:
             "pools": {"type": "dict", "default": {}},
             "wait_timeout": {"type": "int", "default": 0},
             "tls_days_left": {"type": "int", "default": 14},
+            "direct_url": {"type": "str"},
+            "database": {
+                "type": "dict",
+                "options": {
+                    "connection_url": {"type": "str", "required": True, "no_log": True},
+                    "python": {"type": "path", "default": "/opt/prefect/current/bin/python"},
+                    "user": {"type": "str"},
+                    "settings": {"type": "dict", "default": {}},
+                    "processes": {"type": "int", "default": 1},
+                },
+            },
         },
         supports_check_mode=True,
     )
     for pool, names in module.params["pools"].items():
         if not isinstance(names, list):
             module.fail_json(msg=f"pools: {pool} has {names!r}: write a list of the names of its workers, or [] for any.")
+    options = module.params["database"]
     try:
-        doctor = Doctor(module.params)
+        database = None
+        if options:
+            database = Database(options["connection_url"], **{key: options[key] for key in ("settings", "python", "user")})
+            database.hide(module)
+        doctor = Doctor(module.params, database)
     except PrefectError as exc:
         module.fail_json(msg=str(exc))
+    except AsyncpgUrlError as exc:
+        module.fail_json(msg=f"database.connection_url cannot be used: {exc}.")
     doctor.examine()
     module.exit_json(changed=False, checks=doctor.checks, failed_checks=doctor.failed(), server_version=doctor.version, workers=doctor.workers)
 

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import json
 import socketserver
 import ssl
@@ -17,11 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from ansible_collections.selfhost.prefect.tests.certificate import make_certificate
+from ansible_collections.selfhost.prefect.tests.run_module import run_module
 
 
 class FakeApi:
@@ -35,6 +30,8 @@ class FakeApi:
         self.routes: dict[str, t.Any] = {}
         self.otherwise: t.Any = (404, {"detail": "Not Found"})
         self.requests: list[dict[str, t.Any]] = []
+        # What the Date header says; None for the truth.
+        self.date: str | None = None
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,6 +40,9 @@ class FakeApi:
 
             def answer(self) -> None:
                 api.answer(self)
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(timestamp) if api.date is None else api.date
 
             def log_message(self, *_args: object) -> None:
                 pass
@@ -128,38 +128,19 @@ def raw_server() -> t.Iterator[t.Callable[..., RawServer]]:
         server.server.server_close()
 
 
-class Certificate(t.NamedTuple):
-    """A self-signed certificate for 127.0.0.1 and the context of a server that shows it."""
+class Served(t.NamedTuple):
+    """A certificate for 127.0.0.1 and the context of a server that shows it."""
 
     path: str
     context: ssl.SSLContext
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "unit test")])
-    now = dt.datetime.now(dt.timezone.utc)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=10, hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "server.crt"
-    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_path = folder / "server.key"
-    key_path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Served:
+    made = make_certificate(tmp_path_factory.mktemp("tls"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path, key_path)
-    return Certificate(str(path), context)
+    context.load_cert_chain(made.path, made.key_path)
+    return Served(made.path, context)
 
 
 @pytest.fixture
@@ -270,16 +251,6 @@ def run_google(google: FakeGoogle, run_module: t.Callable[..., dict[str, t.Any]]
     return run
 
 
-@pytest.fixture
-def run_module(capsys: pytest.CaptureFixture[str]) -> t.Callable[..., dict[str, t.Any]]:
-    """Run a module's main() with arguments and give what it prints."""
-
-    def run(main: t.Callable[[], None], check_mode: bool = False, **arguments: t.Any) -> dict[str, t.Any]:
-        with patch_module_args({**arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
-            main()
-        output = capsys.readouterr().out
-        result: dict[str, t.Any] = json.loads(output)
-        result["_output"] = output
-        return result
-
-    return run
+@pytest.fixture(name="run_module")
+def run_module_fixture() -> t.Callable[..., dict[str, t.Any]]:
+    return run_module

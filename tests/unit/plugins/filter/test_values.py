@@ -6,7 +6,14 @@ from __future__ import annotations
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.selfhost.prefect.plugins.filter import asyncpg_url, asyncpg_url_mask, asyncpg_url_parts, asyncpg_url_problem, auth_string_problem
+from ansible_collections.selfhost.prefect.plugins.filter import (
+    asyncpg_url,
+    asyncpg_url_mask,
+    asyncpg_url_parts,
+    asyncpg_url_problem,
+    auth_string_problem,
+    to_prefect_toml,
+)
 
 URL = "postgresql+asyncpg://prefect:p%40ss@db.example.com:5432/prefect"
 PARTS = {"host": "db.example.com", "port": 5432, "user": "prefect", "password": "p@ss", "name": "prefect"}
@@ -26,6 +33,11 @@ def test_asyncpg_url():
 def test_asyncpg_url_refuses(parts):
     with pytest.raises(AnsibleFilterError, match=r"^asyncpg_url takes a dictionary with at least 'name', the database's$"):
         filter_of(asyncpg_url)(parts)
+
+
+def test_asyncpg_url_refuses_what_it_does_not_know():
+    with pytest.raises(AnsibleFilterError, match=r"^asyncpg_url knows no database, username, only name, host, port, user, password, query$"):
+        filter_of(asyncpg_url)({"name": "prefect", "username": "u", "database": "d"})
 
 
 def test_asyncpg_url_mask():
@@ -50,3 +62,20 @@ def test_asyncpg_url_problem():
 def test_auth_string_problem():
     assert filter_of(auth_string_problem)("prefect:Hw4eV9tqsAbw") == ""
     assert filter_of(auth_string_problem)(12) == "it is not of the form user:password: write both, with a colon between"
+
+
+def test_to_prefect_toml():
+    assert filter_of(to_prefect_toml)({"server": {"api": {"port": 4200}}}) == "[server.api]\nport = 4200\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ("[server]", "to_prefect_toml takes a dictionary of settings"),
+        ({"server": {"ui": {"api_url": None}}}, "These settings cannot be written: server.ui.api_url is None, which TOML cannot say"),
+    ],
+)
+def test_to_prefect_toml_refuses(settings, fault):
+    with pytest.raises(AnsibleFilterError) as refusal:
+        filter_of(to_prefect_toml)(settings)
+    assert str(refusal.value) == fault

@@ -234,18 +234,20 @@ def test_csrf_tokens_are_fetched_when_asked_for(fake_api, client):
     assert error_of(client.post, "x/filter").status == 403
 
 
-def test_filter_reads_all_pages(fake_api, client):
-    everything = list(range(5))
+@pytest.mark.parametrize(
+    ("count", "most", "offsets"),
+    [(0, None, (0,)), (1, None, (0, 1)), (4, None, (0, 2, 4)), (5, None, (0, 2, 4)), (5, 5, (0, 2, 4)), (2, 2, (0,)), (2, 3, (0, 2))],
+)
+def test_filter_reads_all_pages(fake_api, client, count, most, offsets):
+    everything = list(range(count))
 
     def page(request):
         offset = request["body"]["offset"]
         return 200, everything[offset : offset + 2]
 
     fake_api.routes["POST /api/things/filter"] = page
-    assert client.filter("things/filter", {"sort": "ID_DESC"}) == everything
-    assert [request["body"] for request in fake_api.requests] == [{"sort": "ID_DESC", "offset": offset} for offset in (0, 2, 4, 5)]
-    everything.clear()
-    assert client.filter("things/filter") == []
+    assert client.filter("things/filter", {"sort": "ID_DESC"}, most=most) == everything
+    assert [request["body"] for request in fake_api.requests] == [{"sort": "ID_DESC", "offset": offset} for offset in offsets]
 
 
 def test_nothing_listens(naps):
@@ -357,3 +359,47 @@ def test_connection_errors_are_told_apart(exception, kind, words):
     assert "http://host" in problem
     assert remedy
     assert str(PrefectError("It broke", "", "x")) == "It broke."
+
+
+def fault(*place: t.Any, kind: str = "missing", msg: str = "Field required", **more: t.Any) -> dict[str, t.Any]:
+    return {"loc": ["body", *place], "type": kind, "msg": msg, **more}
+
+
+@pytest.mark.parametrize(
+    ("faults", "detail"),
+    [
+        # The kind that is meant is the one that differs least.
+        (
+            [
+                fault("s", 0, "function-after[check(), IntervalSchedule]", "interval"),
+                fault("s", 0, "function-after[check(), IntervalSchedule]", "cron", kind="extra_forbidden"),
+                fault("s", 0, "CronSchedule", "cron", kind="value_error", msg="bad cron"),
+                fault("name"),
+            ],
+            "name: Field required; s.0.cron: bad cron",
+        ),
+        # Or the one whose type fits.
+        (
+            [
+                fault("a", "DoNothing", "type", kind="literal_error", msg="no"),
+                fault("a", "Run", "Inner", "x", msg="first"),
+                fault("a", "Run", "y", msg="second"),
+            ],
+            "a.y: second; a.x: first",
+        ),
+        # Or none, and then the types are told.
+        (
+            [
+                fault("a", 1, "DoNothing", "type", kind="literal_error", msg="no", ctx={"expected": "'do-nothing'"}),
+                fault("a", 1, "Run", "type", kind="literal_error", msg="no", ctx={"expected": "'run'"}),
+                fault("a", 1, "Run", "id"),
+            ],
+            "a.1.type: Input should be 'do-nothing' or 'run'",
+        ),
+    ],
+)
+def test_a_value_of_several_kinds(fake_api, faults, detail):
+    fake_api.routes["GET /api/x"] = (422, {"exception_detail": faults})
+    with pytest.raises(PrefectError) as raised:
+        PrefectClient(fake_api.url).get("x")
+    assert raised.value.detail == detail

@@ -29,6 +29,9 @@ ROW = {
     "replica": False,
     "schema": "public",
     "may_create": True,
+    "may_extend": True,
+    "has_pg_trgm": True,
+    "offers_pg_trgm": True,
     "has_revision": True,
 }
 
@@ -40,6 +43,8 @@ class PostgresError(Exception): pass
 class InvalidAuthorizationSpecificationError(PostgresError): pass
 class InvalidPasswordError(InvalidAuthorizationSpecificationError): pass
 class InvalidCatalogNameError(PostgresError): pass
+class TooManyConnectionsError(PostgresError): pass
+class ConnectionDoesNotExistError(PostgresError): pass
 
 here = os.path.dirname(__file__)
 
@@ -51,7 +56,7 @@ class Connection:
         return self.world["row"]
 
     async def fetchval(self, query):
-        return self.world["revision"]
+        return 1 if query == "select 1" else self.world["revision"]
 
     async def close(self, timeout):
         pass
@@ -249,10 +254,6 @@ def test_may_only_look(run, world):
             "ssl.SSLCertVerificationError('self-signed certificate')",
             "TLS fails (('self-signed certificate',)). Give the authority that signed the server's certificate in prefect_server_database_tls_ca_file;",
         ),
-        (
-            "ConnectionError('PostgreSQL server at \"db\" rejected SSL upgrade')",
-            'it offers no TLS (PostgreSQL server at "db" rejected SSL upgrade). Turn TLS on there, or leave prefect_server_database_tls_ca_file empty.',
-        ),
         ("TimeoutError()", "it does not answer within 10 s. See whether a firewall stands between, and whether host and port are right."),
         (
             "ConnectionRefusedError(111, 'Connect call failed')",
@@ -270,7 +271,23 @@ def test_may_only_look(run, world):
             "InvalidAuthorizationSpecificationError('no pg_hba.conf entry, no encryption')",
             "it lets this user not in (no pg_hba.conf entry, no encryption). See its pg_hba.conf;",
         ),
-        ("PostgresError('sorry, too many clients already')", "sorry, too many clients already"),
+        (
+            "TooManyConnectionsError('sorry, too many clients already')",
+            "it takes no more connections (sorry, too many clients already). Raise its max_connections, or lower pool_size and max_overflow",
+        ),
+        (
+            "ConnectionDoesNotExistError('connection was closed')",
+            "what listens there is no PostgreSQL, or breaks every connection off (connection was closed). Correct the host and the port.",
+        ),
+        (
+            "ConnectionResetError(104, 'Connection reset by peer')",
+            "what listens there is no PostgreSQL, or breaks every connection off ([Errno 104] Connection reset by peer). Correct the host and the port.",
+        ),
+        (
+            "ConnectionError('PostgreSQL server at \"db\" rejected SSL upgrade')",
+            'what listens there is no PostgreSQL, or breaks every connection off (PostgreSQL server at "db" rejected SSL upgrade). Correct the host',
+        ),
+        ("PostgresError('the database system is starting up')", "the database system is starting up"),
         ("PostgresError()", "PostgresError"),
     ],
 )
@@ -278,6 +295,14 @@ def test_tells_what_is_wrong(run, world, error, fault):
     world.answers(OLD, error=error)
     assert run()["msg"].startswith(f"The database {SHOWN} cannot be used: {fault}")
     assert world.noted("migrated") is None
+
+
+def test_tells_that_there_is_no_tls(run, world):
+    world.answers(OLD, error="ConnectionError('PostgreSQL server at \"db\" rejected SSL upgrade')")
+    assert run(connection_url=f"{URL}?ssl=require")["msg"] == (
+        f'The database {SHOWN}?ssl=require cannot be used: it offers no TLS (PostgreSQL server at "db" rejected SSL upgrade).'
+        " Turn TLS on there, or leave prefect_server_database_tls_ca_file empty."
+    )
 
 
 @pytest.mark.parametrize(
@@ -291,6 +316,14 @@ def test_tells_what_is_wrong(run, world, error, fault):
             {"may_create": False, "schema": ""},
             "its user may not create tables in its search_path, of whose schemas there is none. Make the user the owner of the database.",
         ),
+        (
+            {"has_pg_trgm": False, "offers_pg_trgm": False},
+            "it does not offer the extension pg_trgm, which Prefect needs. Install it there, as a package such as postgresql-contrib.",
+        ),
+        (
+            {"has_pg_trgm": False, "may_extend": False},
+            "its user may not create the extension pg_trgm, which Prefect needs. Make the user the owner of the database, or create it for them.",
+        ),
     ],
 )
 def test_tells_what_is_wrong_with_the_server(run, world, row, fault):
@@ -302,6 +335,11 @@ def test_tells_what_is_wrong_with_the_server(run, world, row, fault):
 def test_the_oldest_postgresql_will_do(run, world):
     world.answers(HEAD, {"server_version": "14.9", "version_num": 140009, "may_create": False})
     assert run()["changed"] is False
+
+
+def test_the_extension_may_be_made_by_the_migration(run, world):
+    world.answers(OLD, {"has_pg_trgm": False})
+    assert run()["changed"] is True
 
 
 def test_tells_that_a_newer_prefect_was_here(run, world):

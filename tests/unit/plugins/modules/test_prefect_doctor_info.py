@@ -5,17 +5,39 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
+import email.utils
 import socket
+import time
 import types
 import typing as t
 
 import pytest
+from ansible_collections.selfhost.prefect.plugins.module_utils._database import Database
 from ansible_collections.selfhost.prefect.plugins.module_utils._websocket import WebSocketError
 from ansible_collections.selfhost.prefect.plugins.modules import prefect_doctor_info
 
 SECRET = "admin:not-a-real-password"
 BASIC = "Basic " + base64.b64encode(SECRET.encode()).decode()
 UNAUTHORIZED = (401, {"exception_message": "Unauthorized"})
+SETTINGS = {
+    "events": {"retention_period": "P7D"},
+    "services": {"db_vacuum": {"event_retention_overrides": {"prefect.flow-run.heartbeat": "P1DT12H"}}},
+    "database": {"sqlalchemy": {"pool_size": 10, "max_overflow": 20}},
+}
+SEEN = {
+    "server_version": "17.4",
+    "tls": True,
+    "latency_ms": 0.42,
+    "size": 52428800,
+    "events_size": 31457280,
+    "max_connections": 100,
+    "reserved_connections": 3,
+    "schema": "public",
+    "may_create": True,
+    "has_pg_trgm": True,
+}
+DATABASE = {"connection_url": "postgresql+asyncpg://prefect:made-up-p%40ss@db.example.com/prefect"}
 CLOSED = (*[f"websocket {path}" for path in ("events/in", "events/out", "logs/out", "task_runs/subscriptions/scheduled")],)
 
 
@@ -30,6 +52,9 @@ class Installation:
         self.sockets: dict[str, WebSocketError] = {}
         self.token_checked = True
         self.opened: list[str] = []
+        self.queues: list[dict[str, t.Any]] = []
+        self.deployments: dict[str, int] = {}
+        self.events_days_ago: list[float] = [0.1, 1, 7.9]
         api.routes.update(
             {
                 "GET /api/health": (200, True),
@@ -41,6 +66,10 @@ class Installation:
                 "GET /api/work_pools/none": (404, {"detail": 'Work pool "none" not found.'}),
                 "POST /api/work_pools/etl/workers/filter": self.read_workers,
                 "POST /api/flow_runs/count": (200, 0),
+                "POST /api/work_queues/filter": lambda request: (200, [] if request["body"]["offset"] else self.queues),
+                "POST /api/deployments/count": lambda request: (200, sum(map(self.deployments.get, request["body"]["work_pool_queues"]["id"]["any_"]))),
+                "GET /api/admin/settings": (200, {"server": SETTINGS}),
+                "POST /api/events/filter": self.count_events,
             }
         )
 
@@ -48,6 +77,13 @@ class Installation:
         if request["body"]["offset"]:
             return 200, []
         return 200, self.workers.pop(0) if len(self.workers) > 1 else self.workers[0]
+
+    def count_events(self, request: t.Any) -> tuple[int, t.Any]:
+        assert request["body"]["limit"] == 1
+        occurred = {side: dt.datetime.fromisoformat(text.replace("Z", "+00:00")) for side, text in request["body"]["filter"]["occurred"].items()}
+        now = dt.datetime.now(dt.timezone.utc)
+        moments = [now - dt.timedelta(days=days) for days in self.events_days_ago]
+        return 200, {"total": sum(occurred["since"] <= moment <= occurred["until"] for moment in moments), "events": []}
 
     def open_socket(self, client: t.Any, path: str, _timeout: float) -> t.Any:
         self.opened.append(path)
@@ -97,6 +133,7 @@ def test_all_is_well(installation, examine):
         "auth_accepted": "ok",
         "auth_required": "ok",
         "auth_refused": "ok",
+        "clock": "ok",
         "version": "ok",
         "ui": "ok",
         **dict.fromkeys(CLOSED, "ok"),
@@ -104,9 +141,12 @@ def test_all_is_well(installation, examine):
         "websocket_auth": "ok",
         "workers etl": "ok",
         "late_runs": "ok",
+        "work_queues": "ok",
+        "events": "ok",
     }
     assert all(check["remedy"] == "" for check in result["checks"])
     assert result["by_name"]["workers etl"]["detail"] == "w1, w2 online"
+    assert result["by_name"]["events"]["detail"] == "3 events, kept for 7 days"
 
 
 def test_check_mode_reads_the_same(installation, examine):
@@ -227,6 +267,12 @@ def test_the_address_that_the_ui_uses(installation, fake_api, examine, answer, e
     assert status(examine())["ui"] == "ok"
 
 
+def test_a_ui_that_is_off(installation, fake_api, examine):
+    fake_api.routes["GET /ui-settings"] = (200, {"api_url": "http://127.0.0.1:4200/api"})
+    fake_api.routes["GET /api/admin/settings"] = (200, {"server": {**SETTINGS, "ui": {"enabled": False}}})
+    assert status(examine())["ui"] == "skipped"
+
+
 def test_an_api_elsewhere_has_no_known_ui(installation, fake_api, examine):
     fake_api.routes.update({route.replace("/api/", "/prefect/"): answer for route, answer in list(fake_api.routes.items())})
     assert status(examine(api_url=fake_api.url.replace("/api", "/prefect")))["ui"] == "skipped"
@@ -274,11 +320,184 @@ def test_workers(installation, examine, naps):
 def test_late_runs(installation, fake_api, examine):
     fake_api.routes["POST /api/flow_runs/count"] = (200, 3)
     check = examine()["by_name"]["late_runs"]
-    assert (check["status"], check["detail"]) == ("warning", "3 flow runs are late")
+    assert (check["status"], check["detail"]) == ("warning", "3 flow runs late")
     fake_api.routes["POST /api/flow_runs/count"] = (500, {"exception_message": "Internal Server Error"})
     assert examine()["failed_checks"] == ["late_runs"]
+
+
+def test_work_queues_without_workers(installation, examine):
+    queue = {"id": "1", "name": "high", "work_pool_name": "etl", "status": "NOT_READY", "is_paused": False}
+    installation.queues = [queue, {**queue, "id": "2", "name": "default"}, {**queue, "id": "3", "is_paused": True}, {**queue, "id": "4", "status": "READY"}]
+    installation.deployments = {"1": 0, "2": 0}
+    assert status(examine())["work_queues"] == "ok"
+    installation.deployments = {"1": 3, "2": 0}
+    check = examine()["by_name"]["work_queues"]
+    assert (check["status"], check["detail"]) == ("warning", "no worker takes from etl/high (3 deployments)")
+    assert check["remedy"] == "start a worker that takes from them, or move their deployments"
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "overrides", "expected", "detail"),
+    [
+        ([0.1, 8.1], None, "warning", "1 of 2 events older than the 7 days that they are kept for"),
+        ([0.1, 8.1], {"a": "P30D", "b": "PT36H"}, "ok", "2 events, kept for 30 days"),
+        ([0.1, 31.1], {"a": "P30D"}, "warning", "1 of 2 events older than the 30 days that they are kept for"),
+        ([], {}, "ok", "0 events, kept for 7 days"),
+    ],
+)
+def test_the_age_of_events(installation, fake_api, examine, *, days_ago, overrides, expected, detail):
+    settings = {**SETTINGS, "services": {"db_vacuum": {"event_retention_overrides": overrides}}}
+    fake_api.routes["GET /api/admin/settings"] = (200, {"server": settings})
+    installation.events_days_ago = days_ago
+    check = examine()["by_name"]["events"]
+    assert (check["status"], check["detail"]) == (expected, detail)
+    assert bool(check["remedy"]) is (expected == "warning")
+
+
+@pytest.mark.parametrize("answer", [(403, "<html>"), (200, []), (200, {"server": {"events": {"retention_period": "for ever"}}})])
+def test_settings_that_are_not_told(installation, fake_api, examine, answer):
+    fake_api.routes["GET /api/admin/settings"] = answer
+    result = examine()
+    assert (status(result)["events"], result["failed_checks"]) == ("skipped", [])
+
+
+def test_events_that_cannot_be_counted(installation, fake_api, examine):
+    fake_api.routes["POST /api/events/filter"] = (500, {"exception_message": "Internal Server Error"})
+    result = examine()
+    assert (status(result)["events"], result["failed_checks"]) == ("warning", [])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected", "detail"),
+    [
+        (0, "ok", "the server's clock is this host's"),
+        (-60, "warning", "the server's clock is 60 s behind this host's"),
+        (3600, "warning", "the server's clock is 3600 s ahead of this host's"),
+    ],
+)
+@pytest.mark.usefixtures("installation")
+def test_the_clock(fake_api, examine, monkeypatch, *, seconds, expected, detail):
+    now = int(time.time())
+    monkeypatch.setattr(time, "time", lambda: now)
+    fake_api.date = email.utils.formatdate(now + seconds, usegmt=True)
+    check = examine()["by_name"]["clock"]
+    assert (check["status"], bool(check["remedy"])) == (expected, expected == "warning")
+    assert check["detail"] == detail
+
+
+@pytest.mark.parametrize("date", ["", "yesterday"])
+def test_a_clock_that_is_not_told(installation, fake_api, examine, date):
+    fake_api.date = date
+    assert status(examine())["clock"] == "skipped"
+
+
+def test_the_same_past_the_proxy(installation, fake_api, examine):
+    check = examine(direct_url=fake_api.url, version="3.8.8")["by_name"]["direct"]
+    assert (check["status"], check["detail"]) == ("ok", f"{fake_api.url} answers the same")
+
+
+def test_a_fault_of_the_proxy(installation, fake_api, examine, monkeypatch):
+    broken = WebSocketError("the handshake was answered with HTTP 401 and not with 101", "let the proxy", "handshake", status=401)
+
+    def open_socket(client: t.Any, path: str, timeout: float) -> t.Any:
+        if path == "logs/out" and client.host == "localhost":
+            raise broken
+        return installation.open_socket(client, path, timeout)
+
+    monkeypatch.setattr(prefect_doctor_info, "open_prefect_socket", open_socket)
+    result = examine(api_url=fake_api.url.replace("127.0.0.1", "localhost"), direct_url=fake_api.url)
+    assert result["failed_checks"] == ["websocket logs/out", "direct"]
+    assert result["by_name"]["direct"]["detail"] == f"websocket logs/out: that works at {fake_api.url}, so the fault is in between"
+
+
+def test_a_proxy_that_is_down(installation, fake_api, examine):
+    result = examine(api_url="http://127.0.0.1:1/api", direct_url=fake_api.url)
+    assert result["failed_checks"] == ["tcp", "direct"]
+    assert result["by_name"]["direct"]["detail"].startswith("tcp: that works at ")
+
+
+def test_a_fault_of_the_server_itself(installation, fake_api, examine):
+    installation.sockets["logs/out"] = WebSocketError("closed", "", "closed")
+    result = examine(direct_url=fake_api.url)
+    assert result["by_name"]["direct"]["detail"] == f"{fake_api.url} has a fault of its own: websocket logs/out"
+
+
+def test_a_server_that_is_not_reached_past_the_proxy(installation, examine):
+    result = examine(direct_url="http://127.0.0.1:1/api")
+    check = result["by_name"]["direct"]
+    assert (check["status"], result["failed_checks"]) == ("warning", [])
+    assert check["detail"].startswith("http://127.0.0.1:1/api: nothing listens on")
+
+
+def test_a_proxy_that_leads_elsewhere(installation, fake_api, examine):
+    versions = iter(["3.8.8", "3.7.8"])
+    fake_api.routes["GET /api/admin/version"] = lambda _request: (200, f'"{next(versions)}"')
+    check = examine(direct_url=fake_api.url)["by_name"]["direct"]
+    assert (check["status"], check["detail"]) == ("failed", f"{fake_api.url} has Prefect 3.7.8, and api_url 3.8.8")
+
+
+def test_a_direct_url_that_is_none(installation, examine):
+    assert examine(direct_url="nonsense")["failed_checks"] == ["direct"]
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What a look at the database shows."""
+    found: dict[str, t.Any] = dict(SEEN)
+    monkeypatch.setattr(Database, "look", lambda _self: found)
+    return found
+
+
+def test_the_database(installation, examine, seen):
+    result = examine(database=DATABASE)
+    assert result["by_name"]["database"] == {
+        "name": "database",
+        "status": "ok",
+        "detail": "PostgreSQL 17.4 with TLS answers in 0.42 ms; it has 52.4 MB, events are 31.5 MB of it",
+        "remedy": "",
+    }
+    assert result["by_name"]["connections"]["detail"] == "the server needs up to 32 connections in 1 process, and PostgreSQL takes 97"
+    assert "made-up" not in result["_output"]
+
+
+def test_too_few_connections(installation, fake_api, examine, seen):
+    seen["max_connections"] = 25
+    check = examine(database={**DATABASE, "processes": 2})["by_name"]["connections"]
+    assert (check["status"], check["detail"]) == ("warning", "the server needs up to 64 connections in 2 processes, and PostgreSQL takes 22")
+    # As old versions name them, and as nobody knows them.
+    for settings, planned in (({"database": {"sqlalchemy_pool_size": 1, "sqlalchemy_max_overflow": None}}, 13), ({}, 17)):
+        fake_api.routes["GET /api/admin/settings"] = (200, {"server": settings})
+        check = examine(database=DATABASE)["by_name"]["connections"]
+        assert check["detail"] == f"the server needs up to {planned} connections in 1 process, and PostgreSQL takes 22"
+
+
+def test_a_database_that_may_not_be_migrated(installation, examine, seen):
+    seen.update(may_create=False, tls=False)
+    check = examine(database=DATABASE)["by_name"]["database"]
+    assert (check["status"], check["detail"]) == ("warning", "its user may not create tables in the schema public")
+    assert check["remedy"] == "Make the user the owner of the database."
+
+
+def test_a_database_that_is_sqlite(installation, examine, seen):
+    seen["server_version"] = ""
+    assert examine(database={"connection_url": "sqlite+aiosqlite:////tmp/prefect.db"})["by_name"]["database"]["detail"] == "SQLite can be read"
+
+
+def test_a_database_that_cannot_be_used(installation, examine):
+    check = examine(database={**DATABASE, "user": "nobody-of-that-name"})["by_name"]["database"]
+    assert check["detail"] == "user is 'nobody-of-that-name', which this host does not have: name one that it has."
+    check = examine(database={**DATABASE, "python": "/missing/python"})["by_name"]["database"]
+    assert check["detail"] == "it could not be looked at ([Errno 2] No such file or directory: '/missing/python')"
+    assert check["status"] == "failed"
+
+
+def test_the_database_is_looked_at_even_when_the_api_is_away(examine, seen):
+    result = examine(api_url="http://127.0.0.1:1/api", database=DATABASE)
+    assert [check["name"] for check in result["checks"]] == ["dns", "tcp", "the rest", "database", "connections"]
 
 
 def test_bad_options(examine):
     assert examine(pools={"etl": "w1"})["msg"] == "pools: etl has 'w1': write a list of the names of its workers, or [] for any."
     assert examine(api_url="nonsense")["msg"].startswith("api_url is no URL")
+    message = examine(database={"connection_url": "postgresql+asyncpg://u:made-up@db"})["msg"]
+    assert message.startswith("database.connection_url cannot be used: it names no database")
