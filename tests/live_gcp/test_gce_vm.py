@@ -84,6 +84,17 @@ def test_drift_is_shown_and_mended(cloud, controller: Controller, ask) -> None:
     assert controller.role("gce_vm").changed == 0
 
 
+def test_goes_on_where_a_run_was_interrupted(cloud, controller: Controller, ask) -> None:
+    cloud.fail("compute.instances.insert", 503, times=1)
+    broken = controller.role("gce_vm")
+    assert not broken.ok
+    made = cloud.writes()
+    assert controller.role("gce_vm").ok
+    assert ask("zones/europe-west1-b/instances/prefect-server")["status"] == "RUNNING"
+    # What was there was not made again.
+    assert not [write for write in cloud.writes()[len(made) :] if "/networks" in write or "/subnetworks" in write or "/routers" in write]
+
+
 REFUSALS = {
     "no project": ({"gce_vm_project": ""}, "gce_vm_project (or prefect_gcp_project) is empty"),
     "a project's name": ({"gce_vm_project": "My Project"}, "which is no ID of a project: write the ID"),
