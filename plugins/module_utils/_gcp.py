@@ -175,7 +175,9 @@ class GcpClient:
         self.check_mode = check_mode
         self.tell = tell
         self.principal = str(getattr(credentials, "service_account_email", ""))
-        self._session = google.auth.transport.requests.AuthorizedSession(credentials)
+        # A token that was given cannot be renewed, so what Google says to it is what a person should read.
+        fixed = isinstance(credentials, google.oauth2.credentials.Credentials) and not credentials.refresh_token
+        self._session = google.auth.transport.requests.AuthorizedSession(credentials, **({"refresh_status_codes": ()} if fixed else {}))
         self._session.headers["User-Agent"] = USER_AGENT
 
     @staticmethod
@@ -251,6 +253,8 @@ class GcpClient:
                 # What may have arrived is sent again only if it does no harm twice.
                 passing = exc.status in ((429, 503) if method == "POST" else (429, 500, 502, 503, 504)) or ("unreachable" in exc.reasons and method != "POST")
                 pause = BUSY_PAUSE if busy else pauses.pop(0) if passing and pauses else 0
+                if busy and time.monotonic() + pause > deadline:
+                    raise PendingError(f"another operation takes longer than {self.timeout} s ({str(exc).rstrip('.')})", "run this again later") from exc
                 if not pause or time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
@@ -261,7 +265,7 @@ class GcpClient:
         try:
             response = self._session.request(method, url, params=query, json=body, timeout=REQUEST_TIMEOUT, allow_redirects=False)
         except google.auth.exceptions.RefreshError as exc:
-            raise GcpError(f"Google refused the credentials ({first_words(exc)})", "renew them, or give others; an access token lasts an hour") from exc
+            raise GcpError(f"Google refused the credentials ({first_words(exc)})", "renew the credentials, or give others") from exc
         except google.auth.exceptions.GoogleAuthError as exc:
             raise GcpError(f"no access token could be had ({first_words(exc)})", "look at auth_kind, and at the way to Google's token service") from exc
         except requests.RequestException as exc:
@@ -300,7 +304,7 @@ class GcpClient:
         if reasons & EXHAUSTED:
             return f"wait, or ask for a greater quota on the quotas page of {self.project}"
         if "UNAUTHENTICATED" in reasons:
-            return "renew the credentials, or give others"
+            return "renew the credentials, or give others; an access token lasts an hour"
         return ""
 
 
@@ -320,7 +324,7 @@ def root_cause(exc: BaseException) -> BaseException:
 
 def error_reasons(error: Json) -> set[str]:
     """Gather the names that Google gives an error, in its old format and its new one."""
-    numbers = {7: "PERMISSION_DENIED", 8: "RESOURCE_EXHAUSTED", 10: "ABORTED", 16: "UNAUTHENTICATED"}
+    numbers = {7: "PERMISSION_DENIED", 8: "RESOURCE_EXHAUSTED", 10: "ABORTED", 16: "UNAUTHENTICATED", 401: "UNAUTHENTICATED"}
     parts = [error.get("status"), numbers.get(t.cast(int, error.get("code")))]
     parts += [part.get("reason") for part in (*error.get("errors", ()), *error.get("details", ()))]
     return {str(part) for part in parts if part}

@@ -104,7 +104,8 @@ class Part(Resource):
     def check(self) -> None:
         kind = self.collection.rpartition("/")[2]
         if self.current and not self.absent and kind not in CHANGEABLE:
-            raise GcpError(f"{kind}: {self.name!r} exists with other {', '.join(self.changes())}, which cannot be changed", "use another name, or delete it first")
+            fields = ", ".join(self.changes())
+            raise GcpError(f"{kind}: {self.name!r} exists with other {fields}, which cannot be changed", "use another name, or delete it first")
 
     def create(self) -> None:
         self.client.write(self.api, "POST", self.collection, {"name": self.name, **self.wanted})
@@ -151,9 +152,9 @@ def run(module: AnsibleModule, client: GcpClient) -> Json:
     parts = parts_of(params, client.project)
     for collection, name, wanted in reversed(parts) if absent else parts:
         kind = collection.rpartition("/")[2]
-        if kind == "forwardingRules" and not absent:
-            # One's own address, which is known by now, unless this is a dry run.
-            wanted |= {"IPAddress": found["addresses"]["address"]} if "address" in found["addresses"] else {}
+        if kind == "forwardingRules" and "address" in found.get("addresses", {}):
+            # Known by now, unless this is a dry run.
+            wanted["IPAddress"] = found["addresses"]["address"]
         done = converge(Part(client, collection, name, None if absent else wanted))
         found[kind] = done["resource"]
         result["changed"] |= done["changed"]

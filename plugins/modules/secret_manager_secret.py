@@ -116,7 +116,7 @@ version:
   sample: "3"
 value:
   description: The value. It is a secret.
-  returned: when O(return_value) is true, and there is one
+  returned: when O(return_value) is true, and there is one that is kept
   type: str
 """
 
@@ -141,6 +141,8 @@ from ansible_collections.selfhost.prefect.plugins.module_utils._secret import fi
 ACCESSOR = "roles/secretmanager.secretAccessor"
 LARGEST = 64 * 1024
 SHORTEST = 16
+# Stands for a value that nobody has seen, in a diff.
+MADE = "made at random"
 
 
 class Secret(Resource):
@@ -226,7 +228,7 @@ def run(module: AnsibleModule, client: GcpClient) -> Json:
     number, before = secret.latest() if secret.current else ("", None)
     value, shown = params["value"] or before, fingerprint(params["value"] or before or "")
     if value is None and params["generate"]:
-        value, shown = "".join(secrets.choice(string.ascii_letters + string.digits) for dummy in range(params["length"])), "made at random"
+        value, shown = "".join(secrets.choice(string.ascii_letters + string.digits) for dummy in range(params["length"])), MADE
     if value:
         module.no_log_values.add(value)
     adding = value is not None and value != before
@@ -247,7 +249,8 @@ def run(module: AnsibleModule, client: GcpClient) -> Json:
             result["diff"][side].update(members["diff"][side])
 
     result["version"] = number
-    if value and params["return_value"]:
+    # One that a dry run has made is kept nowhere.
+    if value and params["return_value"] and not (module.check_mode and shown == MADE):
         # It was asked for; it would come back as asterisks.
         module.no_log_values.discard(value)
         result["value"] = value

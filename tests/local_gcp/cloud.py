@@ -10,7 +10,6 @@ import copy
 import dataclasses
 import fnmatch
 import json
-import os
 import threading
 import traceback
 import typing as t
@@ -383,7 +382,8 @@ class LocalCloud:
                     self._make_changes(operation)
             getattr(self.machines, job)(self, operation, *arguments)
         except Exception as error:  # noqa: BLE001  # whatever it is, the operation ends with it
-            operation["error"] = {"code": 13, "message": f"{type(error).__name__}: {error}"}
+            words = str(error) if isinstance(error, GoogleError) else f"{type(error).__name__}: {error}"
+            operation["error"] = {"code": 13, "message": words}
         with self.lock:
             # It is done when it is looked at next, like one without work.
             operation["work"] = []
@@ -424,7 +424,3 @@ def permission_denied(method_id: str, permission: str, resource: str) -> GoogleE
     text = f"Permission '{permission}' denied on resource '{resource}' (or it may not exist)."
     details = [error_info("IAM_PERMISSION_DENIED", "iam.googleapis.com", permission=permission, resource=resource)]
     return GoogleError(403, text, details=details)
-
-
-def data_folder() -> Path:
-    return Path(os.environ.get("LOCAL_GCP_FOLDER", "build/local-gcp"))

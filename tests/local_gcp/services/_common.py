@@ -106,7 +106,9 @@ def check_binding(cloud: LocalCloud, binding: dict[str, Json]) -> None:
         kind, _colon, name = member.partition(":")
         if member not in ("allUsers", "allAuthenticatedUsers") and (kind not in ("user", "group", "domain", "serviceAccount") or not name):
             raise GoogleError(400, f"Invalid member {member}: the type of the member is missing or unknown.")
-        if name.endswith(f"@{cloud.project}.iam.gserviceaccount.com") and f"iam/projects/{cloud.project}/serviceAccounts/{name}" not in cloud.state.resources:
+        # A new account is not known everywhere at once, so this is a reader like any other.
+        own = name.endswith(f"@{cloud.project}.iam.gserviceaccount.com")
+        if own and not cloud.state.read(f"iam/projects/{cloud.project}/serviceAccounts/{name}"):
             raise GoogleError(400, f"Service account {name} does not exist.")
 
 

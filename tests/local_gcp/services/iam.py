@@ -98,5 +98,5 @@ def set_account_policy(cloud: LocalCloud, call: Call) -> Json:
 def check_exists(cloud: LocalCloud, email: str) -> None:
     """For who gives an account to a machine or a service."""
     own = email.endswith(f"@{cloud.project}.iam.gserviceaccount.com")
-    if (own and f"iam/projects/{cloud.project}/serviceAccounts/{email}" not in cloud.state.resources) or "@" not in email:
+    if (own and not cloud.state.read(f"iam/projects/{cloud.project}/serviceAccounts/{email}")) or "@" not in email:
         raise GoogleError(400, f"Service account {email} does not exist.", reason="invalid")

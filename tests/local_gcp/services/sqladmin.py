@@ -323,10 +323,10 @@ def check_labels(labels: dict[str, str]) -> None:
 
 @handles("sql.instances.list")
 def list_instances(cloud: LocalCloud, call: Call) -> Json:
-    found = cloud.state.below(f"sql/projects/{cloud.project_id(call.get('project'))}/instances/")
-    for name in found:
+    prefix = f"sql/projects/{cloud.project_id(call.get('project'))}/instances/"
+    for name in [name for name in cloud.state.resources if name.startswith(prefix)]:
         cloud.look(name)
-    return page(call, map(public, found.values()), "items", kind="sql#instancesList")
+    return page(call, map(public, cloud.state.below(prefix).values()), "items", kind="sql#instancesList")
 
 
 @handles("sql.instances.get")

@@ -186,11 +186,17 @@ def test_nat(compute: t.Any, google: Google, nat: Json, text: str) -> None:
         ),
         ({"networkInterfaces": []}, "At least one network interface"),
         ({"networkInterfaces": [{"subnetwork": SUBNET.replace("default", "none")}]}, "cannot be found"),
+        ({"networkInterfaces": [{"network": NETWORK.replace("default", "other")}]}, "Subnetwork should be specified"),
+        ({"networkInterfaces": [{"subnetwork": SUBNET.replace("default", "far").replace(REGION, "us-east1")}]}, "in another region"),
         ({"networkInterfaces": [{"subnetwork": SUBNET, "networkIP": "10.99.0.2"}]}, "not a usable address"),
         ({"serviceAccounts": [{"email": "none@example-project.iam.gserviceaccount.com"}]}, "does not exist"),
     ],
 )
 def test_machines_that_are_refused(compute: t.Any, google: Google, fields: Json, text: str) -> None:
+    google.cloud.make_network("other", "us-east1")
+    google.cloud.ask(
+        "POST", f"compute/compute/v1/projects/{PROJECT}/regions/us-east1/subnetworks", {"name": "far", "network": NETWORK, "ipCidrRange": "10.50.0.0/24"}
+    )
     google.refused(insert(compute, **fields), 400, text)
 
 
@@ -212,6 +218,20 @@ def test_no_address_is_given_twice(compute: t.Any, cloud: LocalCloud) -> None:
     cloud.settle()
     items = compute.instances().list(project=PROJECT, zone=ZONE).execute()["items"]
     assert [one["networkInterfaces"][0]["networkIP"] for one in items] == ["10.10.0.2", "10.10.0.3"]
+
+
+def test_a_subnet_that_is_full(compute: t.Any, google: Google) -> None:
+    small = {"name": "small", "network": NETWORK, "ipCidrRange": "10.60.0.0/29"}
+    google.compute(compute.subnetworks().insert(project=PROJECT, region=REGION, body=small))
+    place = [{"subnetwork": SUBNET.replace("default", "small")}]
+    for number in range(4):
+        google.compute(insert(compute, name=f"m{number}", networkInterfaces=place))
+    google.refused(insert(compute, networkInterfaces=place), 403, "is exhausted")
+
+
+def test_disks(compute: t.Any, google: Google) -> None:
+    google.compute(compute.disks().insert(project=PROJECT, zone=ZONE, body={"name": "data", "sizeGb": "20", "sourceImage": IMAGE}))
+    assert compute.disks().get(project=PROJECT, zone=ZONE, disk="data").execute()["sizeGb"] == "20"
 
 
 def test_what_changes_of_a_machine(compute: t.Any, google: Google) -> None:

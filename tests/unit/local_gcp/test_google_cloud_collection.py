@@ -19,6 +19,8 @@ from ansible_collections.selfhost.prefect.tests.local_gcp import LocalCloud
 
 from .conftest import NUMBER, PROJECT, REGION
 
+# Not the folder of sys.executable: ansible-test runs a link to it.
+PROGRAMS = Path(sys.prefix) / "bin"
 ZONE = f"{REGION}-b"
 IMAGE = "projects/debian-cloud/global/images/family/debian-12"
 BASE = f"https://www.googleapis.com/compute/v1/projects/{PROJECT}"
@@ -54,7 +56,7 @@ def ansible(cloud: LocalCloud, tmp_path: Path) -> t.Callable[..., str]:
         environment["ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED"] = "1"
         for name in ("ANSIBLE_COLLECTIONS_PATH", "ANSIBLE_CONFIG", "HTTP_PROXY", "http_proxy", "PYTHONPATH"):
             environment.pop(name, None)
-        command = [str(Path(sys.executable).parent / program), *arguments]
+        command = [str(PROGRAMS / program), *arguments]
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -68,7 +70,7 @@ def test_modules_make_and_then_change_nothing(cloud: LocalCloud, ansible: t.Call
         "hosts": "localhost",
         "connection": "local",
         "gather_facts": False,
-        "vars": {"ansible_python_interpreter": sys.executable},
+        "vars": {"ansible_python_interpreter": str(PROGRAMS / "python")},
         "tasks": TASKS,
     }
     playbook = tmp_path / "network.yml"

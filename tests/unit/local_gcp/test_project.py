@@ -82,6 +82,18 @@ def test_service_accounts(google: Google, cloud: LocalCloud) -> None:
     google.refused(accounts.get(name=made["name"]), 404, "Unknown service account")
 
 
+def test_a_new_account_is_not_known_at_once(google: Google, cloud: LocalCloud) -> None:
+    projects = google("cloudresourcemanager.v3").projects()
+    cloud.stale_reads = 1
+    google("iam.v1").projects().serviceAccounts().create(name=f"projects/{PROJECT}", body={"accountId": "prefect-server"}).execute()
+    policy = projects.getIamPolicy(resource=f"projects/{PROJECT}", body={}).execute()
+    member = f"serviceAccount:prefect-server@{PROJECT}.iam.gserviceaccount.com"
+    policy["bindings"].append({"role": "roles/cloudsql.client", "members": [member]})
+    change = projects.setIamPolicy(resource=f"projects/{PROJECT}", body={"policy": policy})
+    google.refused(change, 400, "does not exist")
+    change.execute()
+
+
 @pytest.fixture
 def connections(cloud: LocalCloud, google: Google) -> t.Any:
     cloud.make_network()

@@ -208,6 +208,14 @@ def test_the_same_template_makes_no_revision(services: t.Any, google: Google, se
     assert forced["latestCreatedRevision"] != service["latestCreatedRevision"]
 
 
+def test_a_mask_that_goes_down(services: t.Any, google: Google, service: Json) -> None:
+    mask = "template.max_instance_request_concurrency,scaling.minInstanceCount"
+    wanted = {"template": {"maxInstanceRequestConcurrency": 10, "timeout": "5s"}, "scaling": {"maxInstanceCount": 1}}
+    changed = google.run(services.patch(name=NAME, body=wanted, updateMask=mask))["response"]
+    assert (changed["template"]["maxInstanceRequestConcurrency"], changed["template"]["timeout"]) == (10, "3600s")
+    assert changed["scaling"] == {"maxInstanceCount": 3}
+
+
 def test_revisions_with_names(services: t.Any, google: Google, service: Json) -> None:
     google.refused(services.patch(name=NAME, body=body(revision="other-1")), 400, "does not begin with the service's name")
     assert google.run(services.patch(name=NAME, body=body(revision="proxy-blue")))["response"]["latestReadyRevision"].endswith("/proxy-blue")

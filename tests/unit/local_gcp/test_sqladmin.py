@@ -302,5 +302,22 @@ def test_operations_flags_and_tiers(sql: t.Any, google: Google, instance: Json) 
     google.sql(sql.instances().restart(project=PROJECT, instance="db"))
 
 
+def test_public_addresses_and_encryption(sql: t.Any, google: Google) -> None:
+    addresses = {"ipv4Enabled": True, "sslMode": "TRUSTED_CLIENT_CERTIFICATE_REQUIRED"}
+    sql.instances().insert(project=PROJECT, body={**body(ipConfiguration=addresses), "rootPassword": "made up"}).execute()
+    sql.instances().list(project=PROJECT).execute()
+    found = sql.instances().list(project=PROJECT).execute()["items"][0]
+    assert [one["type"] for one in found["ipAddresses"]] == ["PRIMARY"]
+    assert found["settings"]["ipConfiguration"]["requireSsl"] is True
+    google.sql(patch(sql, ipConfiguration={"privateNetwork": NETWORK}))
+    assert [one["type"] for one in sql.instances().get(project=PROJECT, instance="db").execute()["ipAddresses"]] == ["PRIMARY", "PRIVATE"]
+
+
+def test_a_deny_period_of_every_year(sql: t.Any, google: Google, instance: Json) -> None:
+    google.sql(patch(sql, denyMaintenancePeriods=[{"startDate": "12-15", "endDate": "01-05", "time": "00:00:00"}]))
+    google.sql(sql.databases().patch(project=PROJECT, instance="db", database="postgres", body={"charset": "UTF8"}))
+    google.refused(patch(sql, edition="EDITION_UNSPECIFIED"), 400, "Invalid edition")
+
+
 def test_the_older_version_is_the_same_cloud(google: Google, sql: t.Any, instance: Json) -> None:
     assert google("sqladmin.v1beta4").instances().get(project=PROJECT, instance="db").execute() == instance

@@ -158,11 +158,6 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return noted
 
 
-@pytest.fixture(name="run_module")
-def run_module_fixture() -> t.Callable[..., dict[str, t.Any]]:
-    return run_module
-
-
 class FakeGoogle:
     """Google's APIs, all at one address: objects by their paths, and operations that are done when they are asked for once.
 
@@ -254,3 +249,8 @@ def run_google(google: FakeGoogle, run_module: t.Callable[..., dict[str, t.Any]]
         return run_module(main, check_mode, **{"project": "my-project", "auth_kind": "accesstoken", "access_token": "not-a-real-token", **arguments})
 
     return run
+
+
+@pytest.fixture(name="run_module")
+def run_module_fixture() -> t.Callable[..., dict[str, t.Any]]:
+    return run_module

@@ -57,8 +57,8 @@ def make_client(google, told):
     return make
 
 
-def google_credentials(token: str = "not-a-real-token") -> t.Any:
-    return google.oauth2.credentials.Credentials(token)
+def google_credentials(**options: str) -> t.Any:
+    return google.oauth2.credentials.Credentials("not-a-real-token", **options)
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_another_operation_is_waited_for(google, client, naps):
     assert client.write("sql", "PATCH", "v1/x", {}) == {"name": "x"}
     assert naps == [10, 10, 10]
     google.api.routes["PATCH /v1/x"] = (409, busy)
-    with pytest.raises(GcpError, match="Busy"):
+    with pytest.raises(PendingError, match=r"^another operation takes longer than 600 s \(.* HTTP 409: Busy\): run this again later\.$"):
         client.write("sql", "PATCH", "v1/x", {})
     assert sum(naps) == pytest.approx(630, abs=1)
 
@@ -333,16 +333,25 @@ def test_an_answer_that_is_no_json(google, client):
 
 
 def test_a_token_that_google_refuses(google, client):
-    google.fail("GET /v1/x", 401, "Request had invalid authentication credentials.", "UNAUTHENTICATED")
-    with pytest.raises(GcpError, match=r"^Google refused the credentials \(.*\): renew them, or give others; an access token lasts an hour\.$"):
+    google.fail("GET /v1/x", 401, "Request had invalid authentication credentials.", errors=[{"reason": "authError"}])
+    message = r"Request had invalid authentication credentials: renew the credentials, or give others; an access token lasts an hour\.$"
+    with pytest.raises(GcpError, match=message):
         client.get("sql", "v1/x")
+    assert len(google.api.requests) == 1
 
 
-def test_a_token_that_google_refuses_again_after_it_was_renewed(google, client, monkeypatch):
-    google.fail("GET /v1/x", 401, "Invalid credentials.", "UNAUTHENTICATED")
-    monkeypatch.setattr(client._session.credentials, "refresh", lambda _request: None)
-    with pytest.raises(GcpError, match=r"HTTP 401: Invalid credentials: renew the credentials, or give others\.$"):
+def test_credentials_that_google_does_not_renew(google, make_client, monkeypatch):
+    def refresh(_request):
+        raise google_auth_exceptions.RefreshError("invalid_grant: Token has been expired or revoked.", {"error": "invalid_grant"})
+
+    google_auth_exceptions = _gcp.google.auth.exceptions
+    google.fail("GET /v1/x", 401, "Expired.", "UNAUTHENTICATED")
+    client = make_client(credentials=google_credentials(refresh_token="r"))
+    monkeypatch.setattr(client._session.credentials, "refresh", refresh)
+    with pytest.raises(GcpError) as caught:
         client.get("sql", "v1/x")
+    words = "invalid_grant: Token has been expired or revoked"
+    assert str(caught.value) == f"Google refused the credentials ({words}): renew the credentials, or give others."
 
 
 def test_no_token_can_be_had(google, client, monkeypatch):

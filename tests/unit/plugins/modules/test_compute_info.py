@@ -56,9 +56,18 @@ def test_nothing_is_there(google, run):
         ({"name": "new", "ip_cidr_range": "10.10.1.0/24"}, ""),
         ({"name": "new", "ip_cidr_range": "10.12.0.0/24"}, ""),
         ({"name": "new", "ip_cidr_range": "fd00::/64"}, ""),
-        ({"name": "prefect", "ip_cidr_range": "10.10.0.0/25"}, "the subnetwork prefect exists with the range 10.10.0.0/24, not 10.10.0.0/25: write that range, or use another name."),
-        ({"name": "new", "ip_cidr_range": "10.10.0.128/25"}, "the range 10.10.0.128/25 of the subnetwork new overlaps 10.10.0.0/24 of prefect: choose a free one."),
-        ({"name": "new", "ip_cidr_range": "10/8"}, "the range 10/8 of the subnetwork new is none ('10/8' does not appear to be an IPv4 or IPv6 network): write it in CIDR notation, such as 10.10.0.0/24."),
+        (
+            {"name": "prefect", "ip_cidr_range": "10.10.0.0/25"},
+            "the subnetwork prefect exists with the range 10.10.0.0/24, not 10.10.0.0/25: write that range, or use another name.",
+        ),
+        (
+            {"name": "new", "ip_cidr_range": "10.10.0.128/25"},
+            "the range 10.10.0.128/25 of the subnetwork new overlaps 10.10.0.0/24 of prefect: choose a free one.",
+        ),
+        (
+            {"name": "new", "ip_cidr_range": "10.10.9.1/24"},
+            "the range 10.10.9.1/24 of the subnetwork new is none (10.10.9.1/24 has host bits set): write it in CIDR notation, such as 10.10.0.0/24.",
+        ),
         ({"name": "new"}, "there is no subnetwork new in the network prefect and this region: create it, give its range, or correct the region."),
         ({"name": "theirs", "ip_cidr_range": "10.13.0.0/24"}, "the subnetwork theirs is in another network (others): use another name."),
     ],

@@ -91,7 +91,8 @@ def test_a_value(google, versions, run):
 
 
 def test_a_value_that_is_made(google, versions, run):
-    checked = run(generate=True, check_mode=True)
+    checked = run(generate=True, return_value=True, check_mode=True)
+    assert "value" not in checked
     done = run(generate=True, return_value=True, length=50)
     assert done["diff"] == checked["diff"]
     assert done["diff"]["after"]["value"] == "made at random"

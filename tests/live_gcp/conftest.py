@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.selfhost.prefect.tests.local_gcp import LocalCloud
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PROJECT = "example-project"
 
 
@@ -56,7 +56,7 @@ class Controller:
             self.environment.pop(name, None)
 
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).parent / program), *arguments]
+        command = [str(Path(sys.prefix) / "bin" / program), *arguments]
         return subprocess.run(command, env=self.environment, cwd=self.home, capture_output=True, text=True, check=False, timeout=300)
 
     def play(self, playbook: Path, *arguments: str, **variables: t.Any) -> Run:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import typing as t
 
 import pytest
@@ -32,7 +33,7 @@ def test_from_nothing_and_then_nothing(cloud, controller: Controller) -> None:
     dry = controller.role("cloudsql", "--check")
     assert dry.ok, dry.output
     assert cloud.writes() == []
-    assert '"tier": "db-custom-2-7680"' in dry.text
+    assert "tier: db-custom-2-7680" in dry.text
 
     output = controller.home / "result.json"
     done = controller.tasks(SHOW, prefect_gcp_project=PROJECT, prefect_gcp_region=REGION, output=str(output))
@@ -160,10 +161,17 @@ def test_refusals(cloud, controller: Controller) -> None:
     assert cloud.writes() == []
 
 
+OTHER_ROLES = "grant them roles/compute.networkAdmin, roles/secretmanager.admin, roles/serviceusage.serviceUsageAdmin."
+ONLY_CLOUD_SQL = {"bindings": [{"role": "roles/cloudsql.admin", "members": ["user:owner@example.com"]}]}
+
+
 @pytest.mark.parametrize(
     ("breakage", "message"),
     [
-        (lambda cloud: cloud.grants.update({"owner@example.com": ["roles/cloudsql.admin"]}), "grant them roles/secretmanager.admin"),
+        (
+            lambda cloud: cloud.policies.update({f"projects/{PROJECT}": ONLY_CLOUD_SQL}),
+            OTHER_ROLES,
+        ),
         (lambda cloud: cloud.revoked_tokens.add("a-token"), "renew the credentials"),
     ],
     ids=["role", "token"],
@@ -175,3 +183,16 @@ def test_what_google_refuses(cloud, controller: Controller, breakage, message) -
     assert not refused.ok
     assert message in refused.text, refused.output
     assert cloud.writes() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the file belongs to root")
+def test_a_client(controller: Controller) -> None:
+    file = controller.home / "etc/cloudsql-ca.pem"
+    role = {"name": "selfhost.prefect.cloudsql", "tasks_from": "client"}
+    tasks = [{"name": "Apply", "ansible.builtin.include_role": role}]
+    variables = {"cloudsql_server_ca": "PEM\n", "cloudsql_server_ca_file": str(file)}
+    assert controller.tasks(tasks, "--check", **variables).ok
+    assert not file.exists()
+    assert controller.tasks(tasks, **variables).ok
+    assert file.read_text() == "PEM\n"
+    assert controller.tasks(tasks, **variables).changed == 0

@@ -84,6 +84,17 @@ def test_drift_is_shown_and_mended(cloud, controller: Controller, ask) -> None:
     assert controller.role("gce_vm").changed == 0
 
 
+def test_goes_on_where_a_run_was_interrupted(cloud, controller: Controller, ask) -> None:
+    cloud.fail("compute.instances.insert", 503, times=1)
+    broken = controller.role("gce_vm")
+    assert not broken.ok
+    made = cloud.writes()
+    assert controller.role("gce_vm").ok
+    assert ask("zones/europe-west1-b/instances/prefect-server")["status"] == "RUNNING"
+    # What was there was not made again.
+    assert not [write for write in cloud.writes()[len(made) :] if "/networks" in write or "/subnetworks" in write or "/routers" in write]
+
+
 REFUSALS = {
     "no project": ({"gce_vm_project": ""}, "gce_vm_project (or prefect_gcp_project) is empty"),
     "a project's name": ({"gce_vm_project": "My Project"}, "which is no ID of a project: write the ID"),
@@ -98,7 +109,7 @@ REFUSALS = {
     "a small subnetwork for Cloud Run": ({"gce_vm_run_subnetwork_range": "10.10.1.0/28"}, "too small for Cloud Run"),
     "one subnetwork": ({"gce_vm_run_subnetwork": "prefect"}, "are both prefect: write two names"),
     "everybody": ({"gce_vm_ssh_source_ranges": ["0.0.0.0/0"]}, "holds 0.0.0.0/0, which is everybody"),
-    "overlapping ranges": ({"gce_vm_run_subnetwork_range": "10.10.0.64/26"}, "the range 10.10.0.64/26 of the subnetwork prefect-run overlaps 10.10.0.0/24 of prefect"),
+    "overlapping ranges": ({"gce_vm_run_subnetwork_range": "10.10.0.64/26"}, "the subnetwork prefect-run overlaps 10.10.0.0/24 of prefect"),
     "no range": ({"gce_vm_subnetwork_range": "10.10.0.1/24"}, "is none (10.10.0.1/24 has host bits set)"),
     "no network": ({"gce_vm_create_network": False}, "there is no network prefect in example-project"),
     "no subnetwork": ({"gce_vm_subnetwork_range": ""}, "there is no subnetwork prefect in the network prefect and this region"),

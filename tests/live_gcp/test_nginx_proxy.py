@@ -100,7 +100,14 @@ def test_an_image_of_ones_own(cloud, proxy, controller: Controller, tmp_path: Pa
     """With a gcloud that notes what it is asked for, and what it is given to build."""
     stub, log = tmp_path / "bin/gcloud", tmp_path / "log"
     stub.parent.mkdir()
-    stub.write_text(f'#!/bin/sh\necho "$*" >> {log}\n[ "$1" = artifacts ] && {{ test -e {tmp_path}/built; exit; }}\nfor last; do :; done\ncat "$last"/* >> {log}\ntouch {tmp_path}/built\n')
+    script = """#!/bin/sh
+echo "$*" >> log
+if [ "$1" = artifacts ]; then test -e built; exit; fi
+for last; do :; done
+cat "$last"/* >> log
+touch built
+"""
+    stub.write_text(script.replace("log", str(log)).replace("built", str(tmp_path / "built")))
     stub.chmod(0o755)
     controller.environment["PATH"] = f"{stub.parent}:{controller.environment['PATH']}"
     options = {"nginx_proxy_image_build": "cloud_build", "nginx_proxy_image_repository": f"europe-west1-docker.pkg.dev/{PROJECT}/prefect/proxy"}
@@ -115,7 +122,7 @@ def test_an_image_of_ones_own(cloud, proxy, controller: Controller, tmp_path: Pa
     assert f"builds submit --tag {image} --project {PROJECT}" in log.read_text()
     for text in ("FROM nginx:1.28.0-alpine", "COPY default.conf /etc/nginx/conf.d/default.conf", "server 10.10.0.2:4200 "):
         assert text in log.read_text()
-    assert "volumes" not in cloud.ask("GET", RUN)["template"]
+    assert cloud.ask("GET", RUN)["template"].get("volumes", []) == []
     again = proxy(**options)
     assert (again.ok, again.changed) == (True, 0), again.output
 
@@ -129,13 +136,16 @@ REFUSALS = {
     "no version": ({"nginx_proxy_keep_versions": 0}, "nginx_proxy_keep_versions is 0"),
     "an image without a place": ({"nginx_proxy_image_build": "docker"}, "nginx_proxy_image_repository is ''"),
     "no domain": ({"nginx_proxy_domain": "https://prefect.example.com"}, "which is no domain"),
-    "callers behind a load balancer": ({"nginx_proxy_domain": "prefect.example.com", "nginx_proxy_invokers": ["user:a@example.com"]}, "nginx_proxy_invokers lets only some"),
+    "callers behind a load balancer": (
+        {"nginx_proxy_domain": "prefect.example.com", "nginx_proxy_invokers": ["user:a@example.com"]},
+        "nginx_proxy_invokers lets only some",
+    ),
 }
 
 
 def test_refusals(cloud, controller: Controller) -> None:
-    common = {"nginx_proxy_backend": "cloud_run", "nginx_proxy_upstreams": ["10.10.0.2:4200"]}
-    done = controller.refusals("nginx_proxy", {name: ({**common, "nginx_proxy_project": PROJECT, **variables}, message) for name, (variables, message) in REFUSALS.items()})
+    common = {"nginx_proxy_backend": "cloud_run", "nginx_proxy_project": PROJECT, "nginx_proxy_upstreams": ["10.10.0.2:4200"]}
+    done = controller.refusals("nginx_proxy", {name: ({**common, **variables}, message) for name, (variables, message) in REFUSALS.items()})
     assert done.ok, done.output
     assert f"rescued={len(REFUSALS)}" in done.output
     assert cloud.requests == []
@@ -144,7 +154,7 @@ def test_refusals(cloud, controller: Controller) -> None:
 def test_what_nginx_refuses(cloud, proxy, controller: Controller, tmp_path: Path) -> None:
     stub = tmp_path / "bin/nginx"
     stub.parent.mkdir()
-    stub.write_text('#!/bin/sh\ngrep -q "no_such_directive" && echo "nginx: [emerg] unknown directive" >&2 && exit 1\nexit 0\n')
+    stub.write_text('#!/bin/sh\nfor last; do :; done\ngrep -q "no_such_directive" "$last" && echo "nginx: [emerg] unknown directive" >&2 && exit 1\nexit 0\n')
     stub.chmod(0o755)
     controller.environment["PATH"] = f"{stub.parent}:{controller.environment['PATH']}"
     refused = proxy(nginx_proxy_extra_directives="no_such_directive;")
