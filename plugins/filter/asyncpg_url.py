@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.selfhost.prefect.plugins.module_utils._asyncpg_url import build_url
+from ansible_collections.selfhost.prefect.plugins.module_utils._asyncpg_url import AsyncpgUrlError, build_url
 
 PARTS = ("name", "host", "port", "user", "password", "query")
 
@@ -18,7 +18,10 @@ def asyncpg_url(parts: dict[str, Any]) -> str:
         raise AnsibleFilterError("asyncpg_url takes a dictionary with at least 'name', the database's")
     if unknown := ", ".join(sorted(set(parts) - set(PARTS))):
         raise AnsibleFilterError(f"asyncpg_url knows no {unknown}, only {', '.join(PARTS)}")
-    return build_url(parts)
+    try:
+        return build_url(parts)
+    except AsyncpgUrlError as error:
+        raise AnsibleFilterError(f"asyncpg_url: {error}") from error
 
 
 class FilterModule:

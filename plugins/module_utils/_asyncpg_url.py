@@ -18,6 +18,8 @@ DRIVER = "postgresql+asyncpg"
 QUERY = ("gsslib", "host", "krbsrvname", "passfile", "port", "ssl", "target_session_attrs")
 SSL = ("allow", "disable", "prefer", "require", "verify-ca", "verify-full")
 
+# SQLAlchemy 2.0 takes a database's name from the URL as it stands, 2.1 decodes it: only these mean the same to both.
+_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -30,7 +32,10 @@ def build_url(parts: dict[str, Any]) -> str:
 
     :param parts: ``name`` (required), ``host``, ``port``, ``user``, ``password``, ``query``; as they are, not encoded.
         A host that starts with a slash is the folder of a Unix socket.
+    :raises AsyncpgUrlError: for a name that no URL can carry safely.
     """
+    name = str(parts["name"])
+    _refuse_name(name)
     host, query = str(parts.get("host") or ""), dict(parts.get("query") or {})
     if host.startswith("/"):
         query, host = {"host": host, **query}, ""
@@ -41,7 +46,7 @@ def build_url(parts: dict[str, Any]) -> str:
         login += ":" + quote(str(parts["password"]), safe="")
     port = f":{parts['port']}" if parts.get("port") else ""
     arguments = "&".join(f"{quote(key, safe='')}={quote(str(value), safe='/')}" for key, value in query.items())
-    return f"{DRIVER}://{login}{'@' if login else ''}{host}{port}/{quote(str(parts['name']), safe='')}{'?' if arguments else ''}{arguments}"
+    return f"{DRIVER}://{login}{'@' if login else ''}{host}{port}/{name}{'?' if arguments else ''}{arguments}"
 
 
 def parse_url(url: str) -> dict[str, Any]:
@@ -65,10 +70,11 @@ def parse_url(url: str) -> dict[str, Any]:
         raise AsyncpgUrlError("its port is no number from 1 to 65535" + ("" if login else ", or a '/' in its password is not percent-encoded: write %2F"))
     if not name:
         raise AsyncpgUrlError("it names no database: write …/name at its end, such as …:5432/prefect")
+    _refuse_name(name)
     query = _parse_query(arguments)
     if not host and "host" not in query:
         raise AsyncpgUrlError("it names no host: write …@host:5432/name, or …@/name?host=/var/run/postgresql for a Unix socket")
-    return {"host": host, "port": int(port) if port else None, "user": unquote(user), "password": unquote(password), "name": unquote(name), "query": query}
+    return {"host": host, "port": int(port) if port else None, "user": unquote(user), "password": unquote(password), "name": name, "query": query}
 
 
 def _refuse_unencoded(rest: str, netloc: str, name: str, arguments: str) -> None:
@@ -80,6 +86,11 @@ def _refuse_unencoded(rest: str, netloc: str, name: str, arguments: str) -> None
         raise AsyncpgUrlError("it holds a '#', which starts a fragment: write %23")
     if _BAD_PERCENT.search(rest):
         raise AsyncpgUrlError("it holds a '%' that starts no percent-encoded character: write a percent sign as %25")
+
+
+def _refuse_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise AsyncpgUrlError(f"its database is called '{name}', which not every SQLAlchemy reads as it is meant: use letters, digits and - . _ ~ alone")
 
 
 def _parse_place(place: str) -> tuple[str, str]:

@@ -40,6 +40,11 @@ def test_asyncpg_url_refuses_what_it_does_not_know():
         filter_of(asyncpg_url)({"name": "prefect", "username": "u", "database": "d"})
 
 
+def test_a_name_that_no_url_carries():
+    with pytest.raises(AnsibleFilterError, match=r"^asyncpg_url: its database is called 'a b', "):
+        filter_of(asyncpg_url)({"name": "a b"})
+
+
 def test_asyncpg_url_mask():
     assert filter_of(asyncpg_url_mask)(URL) == "postgresql+asyncpg://prefect:***@db.example.com:5432/prefect"
     assert filter_of(asyncpg_url_mask)(URL, "${PASSWORD}") == "postgresql+asyncpg://prefect:${PASSWORD}@db.example.com:5432/prefect"

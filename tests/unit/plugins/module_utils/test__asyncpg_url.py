@@ -23,7 +23,7 @@ PARTS = st.fixed_dictionaries(
         "port": st.none() | st.integers(1, 65535),
         "user": st.text(TEXT_CHARACTERS, min_size=1),
         "password": TEXT,
-        "name": st.text(TEXT_CHARACTERS, min_size=1),
+        "name": st.from_regex(r"[A-Za-z0-9._~-]+", fullmatch=True),
         "query": QUERIES,
     }
 )
@@ -80,6 +80,12 @@ def test_what_is_taken_leads_sqlalchemy_to_the_same_place(login, place, name, qu
 def test_a_mask_hides_the_password_and_nothing_else(parts):
     masked = mask_url(build_url(parts), "${PASSWORD}")
     assert masked == build_url({**parts, "password": "X-X-X" if parts["password"] else ""}).replace("X-X-X", "${PASSWORD}", 1)
+
+
+@pytest.mark.parametrize("name", ["a b", "ä", "a/b", "a%20b", "a\n", ""])
+def test_refuses_a_name_that_not_every_sqlalchemy_reads(name):
+    with pytest.raises(AsyncpgUrlError, match=r"^its database is called '"):
+        build_url({"name": name})
 
 
 def test_what_the_parts_may_leave_out():
@@ -143,6 +149,10 @@ def test_a_password_is_cut_at_the_first_colon():
         ("postgresql+asyncpg://u:p/w", "its port is no number from 1 to 65535, or a '/' in its password is not percent-encoded: write %2F"),
         ("postgresql+asyncpg://u:p@db:5432", "it names no database: write …/name at its end, such as …:5432/prefect"),
         ("postgresql+asyncpg://u:p@db/", "it names no database: write …/name at its end, such as …:5432/prefect"),
+        (
+            "postgresql+asyncpg://u:p@db/d%20e",
+            "its database is called 'd%20e', which not every SQLAlchemy reads as it is meant: use letters, digits and - . _ ~ alone",
+        ),
         ("postgresql+asyncpg://u:p@/d", "it names no host: write …@host:5432/name, or …@/name?host=/var/run/postgresql for a Unix socket"),
         (
             "postgresql+asyncpg://u:p@db/d?sslmode=require",
