@@ -256,7 +256,7 @@ def candidates(host: str) -> list[str]:
     service = host.split(":", maxsplit=1)[0].removesuffix(".googleapis.com")
     # Cloud Run's v1 has a host for each region.
     service = "run" if service.endswith("-run") else service
-    return [name for name in APIS if name.split(".")[0] == service] or list(APIS)
+    return [name for name in APIS if name.partition(".")[0] == service] or list(APIS)
 
 
 def find(host: str, http: str, path: str) -> tuple[Method, dict[str, str]] | None:

@@ -432,7 +432,7 @@ def variables(cloud: LocalCloud, main: dict[str, Json]) -> dict[str, str]:
 def files(cloud: LocalCloud, revision: dict[str, Json], main: dict[str, Json]) -> t.Iterator[tuple[Path, str]]:
     """Secrets as files: a mount hides what the image has there."""
     for mount in main.get("volumeMounts", []):
-        volume = next(one for one in revision["volumes"] if one["name"] == mount["name"])
+        [volume] = [one for one in revision["volumes"] if one["name"] == mount["name"]]
         folder = cloud.server.folder / "run" / tail(revision["name"]) / volume["name"]
         folder.mkdir(parents=True, exist_ok=True)
         secret = volume.get("secret") or {}
