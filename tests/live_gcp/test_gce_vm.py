@@ -138,9 +138,13 @@ def test_a_vm_of_another_type(cloud, controller: Controller) -> None:
     [
         (lambda cloud: cloud.enabled.pop("compute"), "enable the API by `gcloud services enable compute.googleapis.com"),
         (lambda cloud: cloud.grants.update({"owner@example.com": []}), "grant roles/compute.networkAdmin"),
+        (
+            lambda cloud: cloud.grants.update({"owner@example.com": ["roles/viewer", "roles/compute.networkAdmin"]}),
+            "grant them roles/compute.securityAdmin, roles/compute.instanceAdmin.v1",
+        ),
         (lambda cloud: cloud.revoked_tokens.add("a-token"), "Google refused the credentials"),
     ],
-    ids=["API", "role", "token"],
+    ids=["API", "no role", "some roles", "token"],
 )
 def test_what_google_refuses(cloud, controller: Controller, breakage, message) -> None:
     breakage(cloud)
