@@ -34,7 +34,7 @@ units: setup ## Run the unit tests
 	@scripts/ansible-test units
 
 live: setup ## Run the modules against real Prefect servers
-	@pytest tests/live tests/live_gcp
+	@pytest tests/live
 
 scenarios: setup ## Run the Molecule scenarios in Docker
 	@scripts/scenarios
