@@ -20,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build/prefect"
 LOCKS = ROOT / "roles/prefect_runtime/files"
+# What the role starts on SQLite.
+PROGRAM = ROOT / "roles/prefect_server/files/prefect_server.py"
 READY_WITHIN = 180.0
 
 
@@ -55,7 +57,7 @@ class PrefectServer:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.api_url = f"http://127.0.0.1:{port}/api"
-        command = [environment(version) / "bin/prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        command = [environment(version) / "bin/python", PROGRAM, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         settings = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
