@@ -3,10 +3,10 @@
 MAKEFLAGS += --no-print-directory
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo demo-down demo-auth test lint sanity units live scenarios bench docs lock clean
+.PHONY: help setup demo demo-down demo-auth rehearse rehearse-down test lint sanity units live scenarios bench docs lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with Ansible, Molecule and the linters
 	@scripts/bootstrap
@@ -20,8 +20,14 @@ demo-down: setup ## Remove the demo
 demo-auth: setup ## Show how to log in to the demo
 	@scripts/demo auth
 
+rehearse: setup ## Roll your variables for Google Cloud out on a local one: PROJECT=my-project
+	@scripts/rehearse up
+
+rehearse-down: setup ## Remove the rehearsal
+	@scripts/rehearse down
+
 test: setup ## Run all the tests
-	@$(MAKE) --jobs=2 --output-sync=target lint units sanity live
+	@$(MAKE) --jobs=2 --output-sync=target live lint units sanity
 	@scripts/scenarios
 
 lint: setup ## Check the style and the types
@@ -33,8 +39,8 @@ sanity: setup ## Run ansible-test sanity
 units: setup ## Run the unit tests
 	@scripts/ansible-test units
 
-live: setup ## Run the modules against real Prefect servers
-	@pytest tests/live
+live: setup ## Run the modules against real Prefect servers, and Google Cloud's against a local one
+	@pytest tests/live tests/live_gcp tests/local_gcp/tests
 
 scenarios: setup ## Run the Molecule scenarios in Docker
 	@scripts/scenarios

@@ -42,6 +42,10 @@ options:
     description: Number of characters, letters and digits, of a value that is made.
     type: int
     default: 40
+  prefix:
+    description: What a value that is made begins with, such as V(prefect:) for an auth string.
+    type: str
+    default: ""
   keep_versions:
     description: How many versions are kept when one is added. Older ones are destroyed, for good. Left out, all of them stay.
     type: int
@@ -228,7 +232,7 @@ def run(module: AnsibleModule, client: GcpClient) -> Json:
     number, before = secret.latest() if secret.current else ("", None)
     value, shown = params["value"] or before, fingerprint(params["value"] or before or "")
     if value is None and params["generate"]:
-        value, shown = "".join(secrets.choice(string.ascii_letters + string.digits) for dummy in range(params["length"])), MADE
+        value, shown = params["prefix"] + "".join(secrets.choice(string.ascii_letters + string.digits) for dummy in range(params["length"])), MADE
     if value:
         module.no_log_values.add(value)
     adding = value is not None and value != before
@@ -263,6 +267,7 @@ def main() -> None:
         "value": {"type": "str", "no_log": True},
         "generate": {"type": "bool", "default": False},
         "length": {"type": "int", "default": 40},
+        "prefix": {"type": "str", "default": ""},
         "keep_versions": {"type": "int"},
         "replica_locations": {"type": "list", "elements": "str"},
         "labels": {"type": "dict"},

@@ -51,8 +51,10 @@ def deployment(live, tmp_path):
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "DO_NOT_TRACK": "1",
     }
+    # Prefect ends a worker by SIGINT, which is ignored by what runs in the background of a script.
+    command = ["env", "--default-signal=INT", "prefect", "worker", "start", "--pool", "live", "--type", "process"]
     with (tmp_path / "worker.log").open("wb") as log:
-        worker = subprocess.Popen(["prefect", "worker", "start", "--pool", "live", "--type", "process"], cwd=tmp_path, env=settings, stdout=log, stderr=log)
+        worker = subprocess.Popen(command, cwd=tmp_path, env=settings, stdout=log, stderr=log)
     yield "live/run"
     worker.terminate()
     worker.wait(timeout=60)

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Usage: scripts/local-gcp up|down|environment|log [--project NAME] [--number NUMBER] [--port PORT] [--no-machines]
+"""Usage: scripts/local-gcp up|down|environment|log [--project NAME] [--number NUMBER] [--port PORT] [--enable API] [--no-machines]
 
 A local Google Cloud on this machine. `up` starts it, or leaves a running one alone, and prints what clients need in their
 environment; `environment` prints that again, `log` each request that it was asked; `down` removes it with all that it has made.
-What it keeps is in build/local-gcp.
+`--enable compute` is `gcloud services enable compute.googleapis.com`. What it keeps is in build/local-gcp.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--project", default="example-project")
     parser.add_argument("--number", default="123456789012")
     parser.add_argument("--port", type=int, default=8470)
+    parser.add_argument("--enable", action="append", default=[], metavar="API")
     parser.add_argument("--no-machines", action="store_true")
     options = parser.parse_args()
     {"up": up, "down": down, "environment": environment, "log": log, "serve": serve}[options.command](options)
@@ -67,9 +68,9 @@ def serve(options: argparse.Namespace) -> None:
     machines = None if options.no_machines else Machines()
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_signal: ended.set())
-    # As a project is on its first day: no API but the few that are always there.
+    # As a project is on its first day: no API but the few that are always there, and those that somebody enabled by hand.
     with LocalCloud(
-        options.project, options.number, port=options.port, folder=FOLDER, operation_polls=0, operation_seconds=0.5, apis=[], machines=machines
+        options.project, options.number, port=options.port, folder=FOLDER, operation_polls=0, operation_seconds=0.5, apis=options.enable, machines=machines
     ) as cloud:
         variables = {**cloud.endpoint_environment(), **cloud.proxy_environment(), "LOCAL_GCP_CA_BUNDLE": BUNDLE}
         (FOLDER / "environment.json").write_text(json.dumps(variables))

@@ -92,6 +92,9 @@ def test_a_pool_of_another_type_is_told(refused, prefect):
 def test_what_changed_is_restarted_and_what_is_gone_is_removed(apply, prefect, hosts, etls, mains):
     before = {worker: worker.pid for worker in mains}
     only = {"health_check_port": 4250, "secrets": {"TOKEN": "made-up s3cret, another"}}
+    # A run that is interrupted between writing and restarting is made good by the next one, which finds nothing to write.
+    assert not apply("--tags", "prefect_worker_configure", prefect_worker_workers=[only]).failed
+    assert {worker: worker.pid for worker in mains} == before
     done = apply("-vv", prefect_worker_workers=[only])
     assert not done.failed, done.output
     assert not any(secret in done.output for secret in SECRETS)
@@ -106,6 +109,7 @@ def test_what_changed_is_restarted_and_what_is_gone_is_removed(apply, prefect, h
     assert {worker: worker.pid for worker in mains} == before
 
     assert not apply().failed
+    assert all(worker.pid != before[worker] for worker in mains)
     for host in hosts:
         assert not host.file("/etc/prefect/worker/second.env").exists
     for worker in etls:

@@ -27,6 +27,7 @@ def look():
         "secrets": {name: hashlib.sha256(os.environ.get(name, "").encode()).hexdigest() for name in ("PREFECT_API_AUTH_STRING", "TOKEN")},
         "user": pwd.getpwuid(os.getuid()).pw_name,
         "python": sys.prefix,
+        "parent": os.getppid(),
         "cowsay": importlib.util.find_spec("cowsay") is not None,
         "may_write": [path for path in ("/etc", "/opt/prefect", sys.prefix, os.environ["HOME"], "/srv/flows", "/tmp", "/usr") if os.access(path, os.W_OK)],
         "may_read": [path for path in ("/etc/prefect/worker", "/etc/shadow") if os.access(path, os.R_OK)],

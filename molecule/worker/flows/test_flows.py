@@ -54,6 +54,12 @@ def test_a_flow_run_has_the_settings_of_its_worker(found, mains):
         assert not found[worker]["cowsay"]
 
 
+def test_a_flow_run_is_the_workers_own_process(found, mains, etls):
+    """And no other Python starts first, to prepare it."""
+    assert {found[worker]["parent"] for worker in mains} <= {worker.pid for worker in mains}
+    assert [found[worker]["parent"] for worker in etls] == [worker.pid for worker in etls]
+
+
 def test_a_flow_run_has_the_packages_of_its_worker(found, etls):
     for worker in etls:
         assert found[worker]["cowsay"]

@@ -104,6 +104,13 @@ def test_a_value_that_is_made(google, versions, run):
     assert done["value"] not in run(generate=True)["_output"]
 
 
+def test_a_value_that_is_made_with_a_prefix(google, versions, run):
+    made = run(generate=True, prefix="prefect:", length=20, return_value=True)["value"]
+    assert made.startswith("prefect:")
+    assert len(made) == len("prefect:") + 20
+    assert run(generate=True, prefix="other:")["changed"] is False
+
+
 def test_a_secret_without_a_value(google, versions, run):
     done = run(return_value=True)
     assert (done["changed"], done["version"]) == (True, "")
