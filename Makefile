@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo demo-down demo-auth rehearse rehearse-down test lint sanity units live scenarios bench docs lock clean
+.PHONY: help setup demo demo-down demo-auth rehearse rehearse-down test lint sanity units live google scenarios bench docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ rehearse-down: setup ## Remove the rehearsal
 	@scripts/rehearse down
 
 test: setup ## Run all the tests
-	@$(MAKE) --jobs=2 --output-sync=target live lint units sanity
+	@$(MAKE) --jobs=3 --output-sync=target google live lint units sanity
 	@scripts/scenarios
 
 lint: setup ## Check the style and the types
@@ -39,8 +39,11 @@ sanity: setup ## Run ansible-test sanity
 units: setup ## Run the unit tests
 	@scripts/ansible-test units
 
-live: setup ## Run the modules against real Prefect servers, and Google Cloud's against a local one
-	@pytest tests/live tests/live_gcp tests/local_gcp/tests
+live: setup ## Run the modules against real Prefect servers
+	@pytest tests/live
+
+google: setup ## Run what is for Google Cloud against a local one
+	@pytest tests/live_gcp tests/local_gcp/tests
 
 scenarios: setup ## Run the Molecule scenarios in Docker
 	@scripts/scenarios

@@ -142,7 +142,7 @@ def test_a_vm_of_another_type(cloud, controller: Controller) -> None:
             lambda cloud: cloud.grants.update({"owner@example.com": ["roles/viewer", "roles/compute.networkAdmin"]}),
             "grant them roles/compute.securityAdmin, roles/compute.instanceAdmin.v1",
         ),
-        (lambda cloud: cloud.revoked_tokens.add("a-token"), "Google refused the credentials"),
+        (lambda cloud: cloud.revoked_tokens.add("a-token"), "renew the credentials"),
     ],
     ids=["API", "no role", "some roles", "token"],
 )

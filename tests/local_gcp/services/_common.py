@@ -113,7 +113,9 @@ def check_binding(cloud: LocalCloud, binding: dict[str, Json]) -> None:
 
 
 def test_permissions(cloud: LocalCloud, call: Call, resource: str) -> dict[str, Json]:
-    roles = identity.roles_of(cloud, call.caller, cloud.project) + identity.roles_in(cloud.policies.get(resource, {}), call.caller)
+    roles = identity.roles_of(cloud, call.caller, cloud.project)
+    if resource != f"projects/{cloud.project}":
+        roles = roles + identity.roles_in(cloud.policies.get(resource, {}), call.caller)
     held = [permission for permission in call.body.get("permissions", []) if identity.allows(roles, permission)]
     return {"permissions": held} if held else {}
 

@@ -60,7 +60,11 @@ def test_the_policy_of_the_project(google: Google, version: str) -> None:
     assert changed["bindings"] == policy["bindings"]
     google.refused(projects.setIamPolicy(resource=resource, body={"policy": policy}), 409, "concurrent policy changes")
     google.refused(projects.setIamPolicy(resource=resource, body={"policy": {"bindings": []}}), 400, "roles/owner")
-    assert projects.testIamPermissions(resource=resource, body={"permissions": ["a.b.c"]}).execute() == {"permissions": ["a.b.c"]}
+    asking = projects.testIamPermissions(resource=resource, body={"permissions": ["a.b.c", "run.services.get"]})
+    assert asking.execute() == {"permissions": ["a.b.c", "run.services.get"]}
+    # The policy has the caller as an owner, and grants are all that counts.
+    cloud.grants["owner@example.com"] = ["roles/run.viewer"]
+    assert asking.execute() == {"permissions": ["run.services.get"]}
 
 
 def test_service_accounts(google: Google, cloud: LocalCloud) -> None:
