@@ -51,7 +51,7 @@ def test_the_project_has_an_id_and_a_number(google: Google) -> None:
 
 
 @pytest.mark.parametrize("version", ["v1", "v3"])
-def test_the_policy_of_the_project(google: Google, version: str) -> None:
+def test_the_policy_of_the_project(google: Google, cloud: LocalCloud, version: str) -> None:
     projects = google(f"cloudresourcemanager.{version}").projects()
     resource = PROJECT if version == "v1" else f"projects/{PROJECT}"
     policy = projects.getIamPolicy(resource=resource, body={}).execute()
