@@ -21,15 +21,13 @@ import typing as t
 from urllib.parse import quote, urljoin, urlsplit
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
-from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import USER_AGENT, explain_connection_error
+from ansible_collections.selfhost.prefect.plugins.module_utils._connection import USER_AGENT, explain_connection_error
 
 try:
     import google.auth
-    import google.auth.compute_engine
     import google.auth.exceptions
     import google.auth.transport.requests
     import google.oauth2.credentials
-    import google.oauth2.service_account
     import requests
 except ImportError:
     IMPORT_ERROR: str | None = traceback.format_exc()
@@ -128,7 +126,9 @@ def make_credentials(params: Json) -> t.Any:
             raise GcpError("access_token is missing, and auth_kind is accesstoken", "give what `gcloud auth print-access-token` prints")
         return google.oauth2.credentials.Credentials(params["access_token"])
     if kind == "machineaccount":
-        return google.auth.compute_engine.Credentials(params["service_account_email"] or "default")
+        from google.auth import compute_engine
+
+        return compute_engine.Credentials(params["service_account_email"] or "default")
     if kind == "serviceaccount":
         return service_account_credentials(params["service_account_file"], params["service_account_contents"], scopes)
     try:
@@ -145,12 +145,14 @@ def service_account_credentials(path: str | None, contents: str | None, scopes: 
     if bool(path) == bool(contents):
         number = "both" if path else "neither"
         raise GcpError(f"auth_kind is serviceaccount, and {number} of service_account_file and service_account_contents is set", "give one of them")
+    from google.oauth2 import service_account
+
     option = "service_account_file" if path else "service_account_contents"
     try:
         if path:
             with open(path, encoding="utf-8") as stream:
                 contents = stream.read()
-        return google.oauth2.service_account.Credentials.from_service_account_info(json.loads(contents or ""), scopes=scopes)
+        return service_account.Credentials.from_service_account_info(json.loads(contents or ""), scopes=scopes)
     except OSError as exc:
         raise GcpError(f"service_account_file {path} cannot be read ({exc.strerror})", "give the path of a key file on the controller") from exc
     except (ValueError, AttributeError, google.auth.exceptions.GoogleAuthError) as exc:

@@ -13,40 +13,21 @@ import http.client
 import json
 import os
 import re
-import socket
 import ssl
 import time
 import typing as t
 import uuid
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 
 from ansible.module_utils.urls import Request
-
-USER_AGENT = "ansible selfhost.prefect"
+from ansible_collections.selfhost.prefect.plugins.module_utils._connection import USER_AGENT, explain_connection_error
 
 # A server that restarts is back within seconds.
 BACKOFF = (0.5, 1.0, 2.0, 4.0)
 RETRIED_STATUS = (429, 502, 503, 504)
 # POST requests that only read.
 READING_POST = re.compile(r"/(filter|count|paginate)$")
-
-# Why no answer came: exception, kind, problem, remedy. The first that fits counts.
-CONNECTION_ERRORS: tuple[tuple[t.Any, str, str, str], ...] = (
-    (
-        ssl.SSLCertVerificationError,
-        "tls",
-        "the certificate of {address} is not trusted ({reason})",
-        "give its authority's PEM bundle as ca_path, or use the host name that it carries",
-    ),
-    (ssl.SSLError, "tls", "{address} does not speak TLS as it should ({reason})", "address a port without TLS with http://"),
-    (socket.gaierror, "dns", "the name in {address} cannot be resolved ({reason})", "correct the name, or the resolver of this host"),
-    (ConnectionRefusedError, "refused", "nothing listens on {address}", "start the server, or correct the address"),
-    # Two classes before Python 3.10.
-    ((TimeoutError, socket.timeout), "timeout", "{address} did not answer in time", "look for a firewall in between, or an overloaded server"),
-    ((http.client.HTTPException, ConnectionError), "connection", "{address} broke the connection off ({reason})", "address a port with TLS with https://"),
-    (BaseException, "connection", "{address} cannot be reached ({reason})", "correct the address, or the route to it"),
-)
 
 
 def prefect_argument_spec() -> dict[str, dict[str, t.Any]]:
@@ -73,16 +54,6 @@ class PrefectError(Exception):
         self.kind = kind
         self.status = status
         self.detail = detail
-
-
-def explain_connection_error(exc: BaseException, address: str) -> tuple[str, str, str]:
-    """Say why no answer came: (problem, remedy, kind)."""
-    if isinstance(exc, URLError) and isinstance(exc.reason, BaseException):
-        exc = exc.reason
-    words = (*(getattr(exc, name, None) for name in ("verify_message", "reason", "strerror")), str(exc), type(exc).__name__)
-    reason = str(next(filter(None, words))).rstrip(".")
-    _types, kind, problem, remedy = next(row for row in CONNECTION_ERRORS if isinstance(exc, row[0]))
-    return problem.format(address=address, reason=reason), remedy, kind
 
 
 def tls_context(ca_path: str | None) -> ssl.SSLContext:

@@ -19,7 +19,8 @@ import struct
 import time
 import typing as t
 
-from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import USER_AGENT, PrefectClient, PrefectError, explain_connection_error
+from ansible_collections.selfhost.prefect.plugins.module_utils._connection import USER_AGENT, explain_connection_error
+from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import PrefectClient, PrefectError
 
 ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 CONTINUATION, TEXT, CLOSE, PING, PONG = 0x0, 0x1, 0x8, 0x9, 0xA

@@ -127,15 +127,24 @@ class DomainMapping(Resource):
     api = "run"
 
     def __init__(self, client: GcpClient, params: Json) -> None:
-        self.collection = f"v1/projects/{client.project}/locations/{params['region']}/domainmappings"
+        self.place = f"projects/{client.project}/locations/{params['region']}"
+        self.collection = f"v1/{self.place}/domainmappings"
         self.force_override = params["force_override"]
         wanted = {"spec": {"routeName": params["service"], "certificateMode": params["certificate_mode"]}}
         super().__init__(client, params["name"], f"{self.collection}/{params['name']}", wanted if params["state"] == "present" else None)
 
     def check(self) -> None:
-        if self.current and not self.absent:
+        if self.absent:
+            return
+        if self.current:
             there = ", ".join(f"{name} {self.before['spec'].get(name)}" for name in self.wanted["spec"])
             raise GcpError(f"the mapping of {self.name} exists with {there}, which cannot be changed", "correct the task, or delete it first (state: absent)")
+        verified = [domain.get("id", "") for domain in self.client.list(self.api, f"v1/{self.place}/authorizeddomains", "domains")]
+        if not any(f".{self.name}".endswith(f".{domain}") for domain in verified):
+            raise GcpError(
+                f"the domain {self.name} is not verified as this account's",
+                f"run `gcloud domains verify {self.name}` as an owner of it, and add this account as an owner there",
+            )
 
     def body(self) -> Json:
         return {
@@ -146,22 +155,16 @@ class DomainMapping(Resource):
         }
 
     def rehearse(self) -> None:
-        if not self.absent:
+        # Google looks at the service as well, which the same run may have yet to make.
+        service = f"v2/{self.place}/services/{self.wanted['spec']['routeName']}" if self.wanted else ""
+        if service and self.client.get(self.api, service) is not None:
             self.post(dryRun="all")
 
     def create(self) -> None:
         self.post()
 
     def post(self, **query: str) -> None:
-        try:
-            self.client.request(self.api, "POST", self.collection, body=self.body(), query=query)
-        except GcpError as exc:
-            if re.search(r"verif|not authorized to administer the domain", str(exc), re.IGNORECASE):
-                raise GcpError(
-                    f"the domain {self.name} is not verified as this account's ({exc})",
-                    f"run `gcloud domains verify {self.name}` as an owner of it, and add this account as an owner there",
-                ) from exc
-            raise
+        self.client.request(self.api, "POST", self.collection, body=self.body(), query=query)
 
 
 def run(module: AnsibleModule, client: GcpClient) -> Json:

@@ -168,13 +168,9 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhost.prefect.plugins.module_utils._asyncpg_url import AsyncpgUrlError
+from ansible_collections.selfhost.prefect.plugins.module_utils._connection import explain_connection_error
 from ansible_collections.selfhost.prefect.plugins.module_utils._database import Database, DatabaseError, migration_problem, planned_connections
-from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import (
-    PrefectClient,
-    PrefectError,
-    explain_connection_error,
-    prefect_argument_spec,
-)
+from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import PrefectClient, PrefectError, prefect_argument_spec
 from ansible_collections.selfhost.prefect.plugins.module_utils._websocket import open_prefect_socket
 
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost", "0.0.0.0")  # noqa: S104 - recognised, not bound

@@ -152,3 +152,11 @@ def test_a_bad_auth_string_is_never_kept(cloud, site) -> None:
     assert not refused.ok
     assert "prefect_auth_string cannot be used" in refused.text
     assert cloud.writes() == []
+
+
+def test_a_mistake_in_the_proxy_is_told_before_anything_is_made(cloud, site) -> None:
+    refused = site(nginx_proxy_backend="cloud_run", nginx_proxy_domain="prefect.example.com", nginx_proxy_domain_by="mapping")
+    assert not refused.ok
+    assert "gcloud domains verify prefect.example.com" in refused.text
+    # Which domains are verified can only be asked of an API that is enabled.
+    assert {write.rpartition(":")[2] for write in cloud.writes()} <= {"batchEnable"}

@@ -247,7 +247,8 @@ class LocalCloud:
         method, params = found
         api = method.api
         # A dry run writes nothing.
-        record.update(id=method.id, writes=record["writes"] and method.id.rpartition(".")[2] not in READING_VERBS and query.get("validateOnly") != ["true"])
+        dry = query.get("validateOnly") == ["true"] or query.get("dryRun") == ["all"]
+        record.update(id=method.id, writes=record["writes"] and method.id.rpartition(".")[2] not in READING_VERBS and not dry)
         self._fail_on_purpose(method.id)
         email = identity.caller(self, headers)
         body = read_json(content)

@@ -549,5 +549,11 @@ def create_mapping(cloud: LocalCloud, call: Call) -> Json:
 @handles("run.projects.locations.domainmappings.delete", "run.namespaces.domainmappings.delete")
 def delete_mapping(cloud: LocalCloud, call: Call) -> Json:
     get_mapping(cloud, call)
-    cloud.state.put(mapping_path(cloud, call, call.get("domainmappingsId")), None)
+    if call.get("dryRun") != "all":
+        cloud.state.put(mapping_path(cloud, call, call.get("domainmappingsId")), None)
     return {"status": "Success"}
+
+
+@handles("run.projects.locations.authorizeddomains.list", "run.projects.authorizeddomains.list", "run.namespaces.authorizeddomains.list")
+def list_authorized_domains(cloud: LocalCloud, call: Call) -> Json:
+    return page(call, ({"id": domain} for domain in sorted(cloud.verified_domains)), "domains")

@@ -262,7 +262,10 @@ def test_domain_mappings(cloud: LocalCloud, google: Google, service: Json) -> No
     mapping = {"apiVersion": "domains.cloudrun.com/v1", "kind": "DomainMapping", "metadata": {"name": "prefect.example.com"}, "spec": {"routeName": "proxy"}}
     create = mappings.create(parent=PARENT, body=mapping)
     google.refused(create, 403, "Caller is not authorized to administer the domain 'prefect.example.com'")
+    authorized = google("run.v1").projects().locations().authorizeddomains().list(parent=PARENT)
+    assert authorized.execute() == {}
     cloud.verified_domains.add("example.com")
+    assert authorized.execute() == {"domains": [{"id": "example.com"}]}
     google.refused(mappings.create(parent=PARENT, body={**mapping, "spec": {"routeName": "none"}}), 400, "does not exist")
     google.refused(mappings.create(parent=PARENT, body={**mapping, "kind": "Mapping"}), 400, "kind DomainMapping")
     name = f"{PARENT}/domainmappings/prefect.example.com"
@@ -271,5 +274,7 @@ def test_domain_mappings(cloud: LocalCloud, google: Google, service: Json) -> No
     assert create.execute()["status"]["resourceRecords"][0]["rrdata"] == "ghs.googlehosted.com."
     google.refused(create, 409, "already exists")
     assert [one["metadata"]["name"] for one in mappings.list(parent=PARENT).execute()["items"]] == ["prefect.example.com"]
+    mappings.delete(name=name, dryRun="all").execute()
+    assert mappings.get(name=name).execute()["spec"] == {"routeName": "proxy"}
     mappings.delete(name=name).execute()
     google.refused(mappings.get(name=name), 404)

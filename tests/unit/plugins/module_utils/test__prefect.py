@@ -14,12 +14,8 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import (
-    PrefectClient,
-    PrefectError,
-    explain_connection_error,
-    prefect_argument_spec,
-)
+from ansible_collections.selfhost.prefect.plugins.module_utils._connection import explain_connection_error
+from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import PrefectClient, PrefectError, prefect_argument_spec
 
 SECRET = "admin:not-a-real:password"  # with a colon in it, which Prefect allows
 PROXY_PAGE = "<html><head><title>502 Bad Gateway</title></head></html>"

@@ -14,12 +14,21 @@ PATH = f"{COLLECTION}/prefect.example.com"
 SPEC = {"routeName": "proxy", "certificateMode": "AUTOMATIC"}
 
 
+SERVICE = "/v2/projects/my-project/locations/europe-west1/services/proxy"
+VERIFIED = "/v1/projects/my-project/locations/europe-west1/authorizeddomains"
+
+
 @pytest.fixture
 def run(google, run_google):
+    google.objects[VERIFIED] = {"domains": [{"id": "example.org"}, {"id": "example.com"}]}
     return functools.partial(run_google, main, region="europe-west1", name="prefect.example.com", service="proxy")
 
 
 def test_a_life(google, run):
+    # In the run that makes the service, Google could not validate it yet.
+    assert run(check_mode=True)["changed"] is True
+    assert google.written() == []
+    google.objects[SERVICE] = {}
     checked = run(check_mode=True)
     assert [request for request, _body in google.written()] == [f"POST {COLLECTION}?dryRun=all"]
     assert PATH not in google.objects
@@ -54,12 +63,19 @@ def test_a_life(google, run):
     assert run(state="absent")["changed"] is False
 
 
-def test_a_domain_that_is_not_verified(google, run):
-    google.fail(f"POST {COLLECTION}", 403, "Caller is not authorized to administer the domain 'prefect.example.com'.", "PERMISSION_DENIED")
-    for check_mode in (True, False):
-        message = run(check_mode=check_mode)["msg"]
-        assert message.startswith("the domain prefect.example.com is not verified as this account's (POST ")
-        assert message.endswith("run `gcloud domains verify prefect.example.com` as an owner of it, and add this account as an owner there.")
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("verified", [{}, {"domains": [{"id": "other.example.com"}, {"id": "ample.com"}]}])
+def test_a_domain_that_is_not_verified(google, run, verified, check_mode):
+    google.objects[VERIFIED] = verified
+    message = (
+        "the domain prefect.example.com is not verified as this account's: "
+        "run `gcloud domains verify prefect.example.com` as an owner of it, and add this account as an owner there."
+    )
+    assert run(check_mode=check_mode)["msg"] == message
+    assert google.written() == []
+
+
+def test_what_google_refuses(google, run):
     google.fail(f"POST {COLLECTION}", 400, "Domain mappings are not supported in this region.")
     assert run()["msg"].endswith("HTTP 400: Domain mappings are not supported in this region.")
 
