@@ -22,9 +22,14 @@ def database(host):
     return testinfra.get_host(f"ansible://{name}")
 
 
+def stop(database):
+    """Debian's postgresql.service alone would return before its clusters have stopped."""
+    database.check_output("systemctl stop 'postgresql@*' postgresql")
+
+
 def test_outlives_a_restart_of_the_database(host, database, get, pid, wait_until_ready):
     before = pid()
-    database.check_output("systemctl stop postgresql")
+    stop(database)
     assert get("/api/ready").status == 503
     assert get("/api/health").status == 200
     database.check_output("systemctl start postgresql")
@@ -55,7 +60,7 @@ def test_a_url_says_the_same_as_its_parts_and_a_schema_of_yesterday_is_migrated(
 
 
 def test_comes_up_when_the_database_does(host, database, wait_until_ready):
-    database.check_output("systemctl stop postgresql")
+    stop(database)
     host.check_output("systemctl restart prefect-server && sleep 8")
     database.check_output("systemctl start postgresql")
     wait_until_ready()
