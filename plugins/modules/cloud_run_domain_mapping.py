@@ -155,9 +155,10 @@ class DomainMapping(Resource):
         }
 
     def rehearse(self) -> None:
+        if self.absent:
+            return
         # Google looks at the service as well, which the same run may have yet to make.
-        service = f"v2/{self.place}/services/{self.wanted['spec']['routeName']}" if self.wanted else ""
-        if service and self.client.get(self.api, service) is not None:
+        if self.client.get(self.api, f"v2/{self.place}/services/{self.wanted['spec']['routeName']}") is not None:
             self.post(dryRun="all")
 
     def create(self) -> None:

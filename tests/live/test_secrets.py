@@ -145,6 +145,7 @@ def told(tmp_path_factory, repeater, servers):
     tasks = []
     for number, (module, arguments) in enumerate(calls):
         for connection in connections if speaks_to_prefect(module) else ({},):
+            # Many of them fail on purpose, and what each says is wanted.
             task = {"name": f"{number} {module}", f"selfhost.prefect.{module}": {**connection, **arguments}, "ignore_errors": True}
             tasks.append(task)
     playbook, variables = folder / "playbook.json", folder / "variables.json"
