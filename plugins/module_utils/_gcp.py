@@ -524,25 +524,28 @@ def write_changes(resource: Resource) -> Json | None:
 # Who may do what
 
 
-def converge_members(client: GcpClient, api: str, path: str, role: str, *, members: t.Iterable[str], state: str) -> Json:
-    """Grant a role on path to members, take it from them (absent), or leave it to them alone (exclusive).
+def converge_members(client: GcpClient, api: str, path: str, roles: t.Iterable[str], *, members: t.Iterable[str], state: str) -> Json:
+    """Grant roles on path to members, take them from them (absent), or leave them to them alone (exclusive).
 
     Bindings with a condition are others' business and stay as they are.
     """
     wanted, pauses = set(members), list(BACKOFF)
     while True:
         policy = _read_policy(client, api, path)
-        bindings = policy.setdefault("bindings", [])
-        binding = next((item for item in bindings if item["role"] == role and "condition" not in item), None)
-        before = set(binding["members"]) if binding else set()
-        after = {"present": before | wanted, "absent": before - wanted, "exclusive": wanted}[state]
-        result = {"changed": before != after, "diff": {"before": {role: sorted(before)}, "after": {role: sorted(after)}}}
+        bindings: dict[str, set[str]] = {}
+        conditional = []
+        for item in policy.get("bindings", []):
+            if "condition" in item:
+                conditional.append(item)
+            else:
+                bindings.setdefault(item["role"], set()).update(item["members"])
+        before = {role: bindings.get(role, set()) for role in roles}
+        after = {role: {"present": have | wanted, "absent": have - wanted, "exclusive": wanted}[state] for role, have in before.items()}
+        diff = {side: {role: sorted(have) for role, have in found.items()} for side, found in (("before", before), ("after", after))}
+        result = {"changed": before != after, "diff": diff}
         if not result["changed"] or client.check_mode:
             return result
-        if binding:
-            bindings.remove(binding)
-        if after:
-            bindings.append({"role": role, "members": sorted(after)})
+        policy["bindings"] = [{"role": role, "members": sorted(have)} for role, have in {**bindings, **after}.items() if have] + conditional
         try:
             client.request(api, "POST", f"{path}:setIamPolicy", body={"policy": policy}, wait_while_busy=False)
         except GcpError as exc:

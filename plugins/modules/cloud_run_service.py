@@ -527,7 +527,7 @@ def run(module: AnsibleModule, client: GcpClient) -> Json:
     service = Service(client, params)
     result = converge(service)
     if params["invokers"] and not service.absent:
-        members = converge_members(client, service.api, service.path, INVOKER, members=params["invokers"], state="present")
+        members = converge_members(client, service.api, service.path, [INVOKER], members=params["invokers"], state="present")
         result["changed"] |= members["changed"]
         for side in ("before", "after"):
             result["diff"][side].update(members["diff"][side])

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: iam_binding
-short_description: Grant a role in Google Cloud
+short_description: Grant roles in Google Cloud
 description:
-  - Grants a role on a project, a service account, a secret or a Cloud Run service to members, or takes it from them.
+  - Grants roles on a project, a service account, a secret or a Cloud Run service to members, or takes them from them.
   - Bindings with a condition stay as they are.
 version_added: 0.1.0
 author:
@@ -28,12 +28,13 @@ attributes:
 options:
   resource:
     description:
-      - What the role is granted on, C(projects/PROJECT/serviceAccounts/EMAIL), C(projects/PROJECT/secrets/NAME) or
+      - What the roles are granted on, C(projects/PROJECT/serviceAccounts/EMAIL), C(projects/PROJECT/secrets/NAME) or
         C(projects/PROJECT/locations/REGION/services/NAME). Left out, the project.
     type: str
-  role:
-    description: The role, C(roles/NAME), C(projects/PROJECT/roles/NAME) or C(organizations/NUMBER/roles/NAME).
-    type: str
+  roles:
+    description: The roles, each C(roles/NAME), C(projects/PROJECT/roles/NAME) or C(organizations/NUMBER/roles/NAME).
+    type: list
+    elements: str
     required: true
   members:
     description: IAM members, such as V(serviceAccount:prefect-server@my-project.iam.gserviceaccount.com).
@@ -42,29 +43,28 @@ options:
     required: true
   state:
     description:
-      - V(present) grants the role to the members, V(absent) takes it from them. Others who have it keep it.
-      - V(exclusive) leaves it to these members alone.
+      - V(present) grants the roles to the members, V(absent) takes them from them. Others who have them keep them.
+      - V(exclusive) leaves them to these members alone.
     type: str
     choices: [present, absent, exclusive]
     default: present
 """
 
 EXAMPLES = r"""
-- name: Let the VM write logs
+- name: Let the VM write logs and metrics
   selfhost.prefect.iam_binding:
     project: my-project
-    role: roles/logging.logWriter
+    roles: [roles/logging.logWriter, roles/monitoring.metricWriter]
     members:
       - serviceAccount:prefect-server@my-project.iam.gserviceaccount.com
 """
 
 RETURN = r"""
 members:
-  description: Who has the role on the resource without a condition.
+  description: Who has each of the roles on the resource without a condition.
   returned: success
-  type: list
-  elements: str
-  sample: ["serviceAccount:prefect-server@my-project.iam.gserviceaccount.com"]
+  type: dict
+  sample: {"roles/logging.logWriter": ["serviceAccount:prefect-server@my-project.iam.gserviceaccount.com"]}
 """
 
 import re
@@ -85,24 +85,25 @@ MEMBER = r"allUsers|allAuthenticatedUsers|(user|serviceAccount|group|domain|prin
 
 def run(module: AnsibleModule, client: GcpClient) -> Json:
     params = module.params
-    resource, role = params["resource"] or f"projects/{client.project}", params["role"]
+    resource = params["resource"] or f"projects/{client.project}"
     kind = next((value for pattern, value in KINDS.items() if re.fullmatch(pattern, resource)), None)
     if kind is None:
         raise GcpError(f"resource: {resource!r} is none that this module knows", "write such as projects/PROJECT/secrets/NAME")
-    if not re.fullmatch(r"((projects|organizations)/[^/]+/)?roles/[\w.]+", role):
-        raise GcpError(f"role: {role!r} is no role", "write such as roles/logging.logWriter")
+    for role in params["roles"]:
+        if not re.fullmatch(r"((projects|organizations)/[^/]+/)?roles/[\w.]+", role):
+            raise GcpError(f"roles: {role!r} is no role", "write such as roles/logging.logWriter")
     for member in params["members"]:
         if not re.fullmatch(MEMBER, member):
             raise GcpError(f"members: {member!r} is no IAM member", "write such as serviceAccount:NAME@PROJECT.iam.gserviceaccount.com")
     api, version = kind
-    result = converge_members(client, api, f"{version}/{resource}", role, members=params["members"], state=params["state"])
-    return {"members": result["diff"]["after"][role], **result}
+    result = converge_members(client, api, f"{version}/{resource}", params["roles"], members=params["members"], state=params["state"])
+    return {"members": result["diff"]["after"], **result}
 
 
 def main() -> None:
     argument_spec: dict[str, t.Any] = {
         "resource": {"type": "str"},
-        "role": {"type": "str", "required": True},
+        "roles": {"type": "list", "elements": "str", "required": True},
         "members": {"type": "list", "elements": "str", "required": True},
         "state": {"type": "str", "choices": ["present", "absent", "exclusive"], "default": "present"},
     }

@@ -247,7 +247,7 @@ def run(module: AnsibleModule, client: GcpClient) -> Json:
         result["diff"]["before"]["versions_to_destroy"] = old
         result["diff"]["after"]["versions_to_destroy"] = []
     if params["accessors"]:
-        members = converge_members(client, secret.api, secret.path, ACCESSOR, members=params["accessors"], state="present")
+        members = converge_members(client, secret.api, secret.path, [ACCESSOR], members=params["accessors"], state="present")
         result["changed"] |= members["changed"]
         for side in ("before", "after"):
             result["diff"][side].update(members["diff"][side])

@@ -293,11 +293,11 @@ def test_a_way_out(cloud, apply):
 def test_roles(cloud, apply):
     cloud.ask("POST", "iam/v1/projects/example-project/serviceAccounts", {"accountId": "prefect-proxy"})
     member = f"serviceAccount:{ACCOUNT}"
-    apply(iam_binding, reads=1, role="roles/logging.logWriter", members=[member])
-    on = {"resource": f"projects/example-project/serviceAccounts/{ACCOUNT}", "role": "roles/iam.serviceAccountUser"}
+    apply(iam_binding, reads=1, roles=["roles/logging.logWriter", "roles/monitoring.metricWriter"], members=[member])
+    on = {"resource": f"projects/example-project/serviceAccounts/{ACCOUNT}", "roles": ["roles/iam.serviceAccountUser"]}
     apply(iam_binding, members=["user:a@example.com", "user:b@example.com"], **on)
-    assert apply(iam_binding, members=["user:a@example.com"], state="exclusive", **on)["members"] == ["user:a@example.com"]
-    assert apply(iam_binding, members=["user:a@example.com"], state="absent", **on)["members"] == []
+    assert apply(iam_binding, members=["user:a@example.com"], state="exclusive", **on)["members"] == {"roles/iam.serviceAccountUser": ["user:a@example.com"]}
+    assert apply(iam_binding, members=["user:a@example.com"], state="absent", **on)["members"] == {"roles/iam.serviceAccountUser": []}
 
 
 def test_a_project(cloud, run, apply):

@@ -660,9 +660,9 @@ def policy(google):
     ],
 )
 def test_members(google, make_client, policy, *, role, state, members, after):
-    checked = converge_members(make_client(check_mode=True), "cloudresourcemanager", POLICY_PATH, role, members=members, state=state)
+    checked = converge_members(make_client(check_mode=True), "cloudresourcemanager", POLICY_PATH, [role], members=members, state=state)
     assert google.written() == []
-    done = converge_members(make_client(), "cloudresourcemanager", POLICY_PATH, role, members=members, state=state)
+    done = converge_members(make_client(), "cloudresourcemanager", POLICY_PATH, [role], members=members, state=state)
     assert done == checked
     assert done["changed"] is (after is not None)
     assert len(google.written()) == int(done["changed"])
@@ -671,7 +671,19 @@ def test_members(google, make_client, policy, *, role, state, members, after):
         assert policy["version"] == 3
         assert [item["members"] for item in policy["bindings"] if item["role"] == role and "condition" not in item] == ([after] if after else [])
     assert {"role": "roles/viewer", "members": ["user:c@example.com"], "condition": {"expression": "false"}} in policy["bindings"]
-    assert converge_members(make_client(), "cloudresourcemanager", POLICY_PATH, role, members=members, state=state)["changed"] is False
+    assert converge_members(make_client(), "cloudresourcemanager", POLICY_PATH, [role], members=members, state=state)["changed"] is False
+
+
+def test_several_roles_are_one_change(google, client, policy):
+    arguments = {"members": ["user:b@example.com"], "state": "present"}
+    done = converge_members(client, "cloudresourcemanager", POLICY_PATH, ["roles/viewer", "roles/editor", "roles/browser"], **arguments)
+    assert done["diff"]["after"] == {
+        "roles/viewer": ["user:a@example.com", "user:b@example.com"],
+        "roles/editor": ["user:b@example.com"],
+        "roles/browser": ["user:b@example.com"],
+    }
+    assert len(google.written()) == 1
+    assert {item["role"] for item in policy["bindings"]} == {"roles/viewer", "roles/editor", "roles/browser"}
 
 
 def test_somebody_else_changes_the_policy_meanwhile(google, client, policy, naps):
@@ -680,22 +692,22 @@ def test_somebody_else_changes_the_policy_meanwhile(google, client, policy, naps
     read = google.api.routes[f"POST /{POLICY_PATH}:getIamPolicy"]
     google.api.routes[f"POST /{POLICY_PATH}:getIamPolicy"] = [(200, old), read]
     arguments = {"members": ["user:d@example.com"], "state": "present"}
-    assert converge_members(client, "cloudresourcemanager", POLICY_PATH, "roles/viewer", **arguments)["changed"] is True
+    assert converge_members(client, "cloudresourcemanager", POLICY_PATH, ["roles/viewer"], **arguments)["changed"] is True
     assert policy["etag"] == "3"
     assert naps == [1]
     google.fail(f"POST /{POLICY_PATH}:setIamPolicy", 409, "There were concurrent policy changes.", "ABORTED")
     with pytest.raises(GcpError, match="concurrent"):
-        converge_members(client, "cloudresourcemanager", POLICY_PATH, "roles/owner", **arguments)
+        converge_members(client, "cloudresourcemanager", POLICY_PATH, ["roles/owner"], **arguments)
     google.fail(f"POST /{POLICY_PATH}:setIamPolicy", 400, "No such role.")
     with pytest.raises(GcpError, match="No such role"):
-        converge_members(client, "cloudresourcemanager", POLICY_PATH, "roles/owner", **arguments)
+        converge_members(client, "cloudresourcemanager", POLICY_PATH, ["roles/owner"], **arguments)
 
 
 def test_each_api_reads_its_policies_in_its_own_way(google, client):
     arguments = {"members": ["user:d@example.com"], "state": "absent"}
     google.api.routes["POST /v1/x:getIamPolicy"] = (200, {})
-    assert converge_members(client, "iam", "v1/x", "roles/viewer", **arguments)["changed"] is False
-    assert converge_members(client, "run", "v2/x", "roles/viewer", **arguments)["changed"] is False
+    assert converge_members(client, "iam", "v1/x", ["roles/viewer"], **arguments)["changed"] is False
+    assert converge_members(client, "run", "v2/x", ["roles/viewer"], **arguments)["changed"] is False
     query = "options.requestedPolicyVersion=3"
     assert [(request["method"], request["path"], request["query"]) for request in google.api.requests] == [
         ("POST", "/v1/x:getIamPolicy", query),
