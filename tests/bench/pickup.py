@@ -7,11 +7,10 @@ import time
 from pathlib import Path
 
 worker, runs = sys.argv[1], int(sys.argv[2])
-for file in (f"/etc/prefect/worker/{worker}.env", f"/etc/prefect/worker/{worker}.secrets.env"):
-    for line in Path(file).read_text().splitlines():
-        name, separator, value = line.partition("=")
-        if separator and not line.startswith("#"):
-            os.environ[name] = value.strip('"')
+for line in Path(f"/etc/prefect/worker/{worker}.env").read_text().splitlines():
+    name, separator, value = line.partition("=")
+    if separator and not line.startswith("#"):
+        os.environ[name] = value.strip('"')
 
 # Not the worker's own, which its user has to be able to write to.
 os.environ["PREFECT_HOME"] = "/tmp/bench"

@@ -72,7 +72,7 @@ def test_a_flow_run_can_only_write_what_is_its_own(found, etls):
         assert found[worker]["user"] == "prefect-worker"
         assert found[worker]["may_write"] == [f"/var/lib/prefect-worker/{worker.name}", "/tmp"]
         assert "/etc/shadow" not in found[worker]["may_read"]
-        assert worker.host.run("su -s /bin/sh prefect-worker -c 'cat /etc/prefect/worker/*.secrets.env'").rc != 0
+        assert worker.host.run("su -s /bin/sh prefect-worker -c 'cat /etc/prefect/worker/*.env'").rc != 0
 
 
 def test_the_concurrency_limit_holds(prefect, etls):
@@ -118,7 +118,7 @@ def test_a_log_file_is_rotated_and_written_on(prefect, looks, etls):
 def test_secrets_are_nowhere_but_in_the_file_for_them(mains, looks):
     for worker in mains:
         host = worker.host
-        secrets = host.file(f"/etc/prefect/worker/{worker.name}.secrets.env")
+        secrets = host.file(f"/etc/prefect/worker/{worker.name}.env")
         assert (secrets.user, secrets.group, secrets.mode) == ("root", "root", 0o600)
         assert all(part in secrets.content_string for part in ("made-up-p@ss", "made-up s3cret"))
         for command in (
@@ -128,4 +128,4 @@ def test_secrets_are_nowhere_but_in_the_file_for_them(mains, looks):
         ):
             assert "made-up" not in host.check_output(command)
         files = host.check_output("find / -xdev -type f -newer /etc/hostname -size -1000k -exec grep -lsE 'made-up(-p@ss| s3cret)' {} + || true").split()
-        assert set(files) == {f"/etc/prefect/worker/{name}.secrets.env" for name in (worker.name, worker.name.replace("molecule-worker", "etl"))}
+        assert set(files) == {f"/etc/prefect/worker/{name}.env" for name in (worker.name, worker.name.replace("molecule-worker", "etl"))}

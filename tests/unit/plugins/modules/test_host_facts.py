@@ -10,8 +10,9 @@ import subprocess
 import sys
 
 import pytest
-from ansible_collections.selfhost.prefect.plugins.modules import listen_port_info
-from ansible_collections.selfhost.prefect.plugins.modules.listen_port_info import main
+from ansible.module_utils.facts.system.python import PythonFactCollector
+from ansible_collections.selfhost.prefect.plugins.modules import host_facts
+from ansible_collections.selfhost.prefect.plugins.modules.host_facts import main
 
 # Port 8080 (1F90) on 127.0.0.1 and 443 (01BB) on all IPv6 addresses listen; 8080 has a connection, too.
 TCP = """\
@@ -24,6 +25,9 @@ TCP6 = """\
    0: 00000000000000000000000000000000:01BB 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 113 1
    1: 0000000000000000FFFF00000100007F:01BB 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 114 1
 """
+
+
+OF_DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
 
 
 @pytest.fixture
@@ -52,7 +56,7 @@ def proc(tmp_path, monkeypatch):
     (tmp_path / "net/tcp").write_text(TCP)
     (tmp_path / "net/tcp6").write_text(TCP6)
     (tmp_path / "self").mkdir()
-    monkeypatch.setattr(listen_port_info, "PROC", str(tmp_path))
+    monkeypatch.setattr(host_facts, "PROC", str(tmp_path))
 
     def add(pid, *inodes, comm="program", cgroup="0::/"):
         (tmp_path / str(pid) / "fd").mkdir(parents=True)
@@ -63,6 +67,30 @@ def proc(tmp_path, monkeypatch):
             (tmp_path / str(pid) / f"fd/{number}").symlink_to(f"socket:[{inode}]")
 
     return add
+
+
+@pytest.mark.parametrize(
+    ("text", "distribution", "version"),
+    [
+        (OF_DEBIAN, "Debian", "12"),
+        (OF_DEBIAN.replace('VERSION_ID="12"\n', ""), "Debian", "n/a"),
+        ("NAME='Ubuntu'\nVERSION_ID='24.04'\nID=ubuntu\nID_LIKE=debian \n", "Ubuntu", "24.04"),
+        ('NAME="Rocky Linux"\nID="rocky"\nVERSION_ID="9.4"\n', "Rocky Linux", "9.4"),
+        (None, "Linux", "n/a"),
+    ],
+)
+def test_the_distribution(run_module, tmp_path, monkeypatch, *, text, distribution, version):
+    monkeypatch.setattr(host_facts, "OS_RELEASE", str(tmp_path / "os-release"))
+    if text:
+        (tmp_path / "os-release").write_text(text)
+    result = run_module(main)
+    assert (result["changed"], result["listeners"]) == (False, [])
+    found = result["ansible_facts"]
+    assert (found["ansible_distribution"], found["ansible_distribution_version"]) == (distribution, version)
+
+
+def test_the_facts_are_those_of_setup(run_module):
+    assert run_module(main)["ansible_facts"]["ansible_python"] == PythonFactCollector().collect()["python"]
 
 
 def test_a_free_port_has_no_listener(run_module, listener):
@@ -115,20 +143,20 @@ def test_of_several_owners_the_oldest_is_named(run_module, listener):
 
 
 def test_addresses_are_read_in_the_byte_order_of_the_kernel(proc):
-    found = [(entry["port"], entry["address"]) for entry in listen_port_info.listeners([443, 8080])]
+    found = [(entry["port"], entry["address"]) for entry in host_facts.listeners([443, 8080])]
     if sys.byteorder == "little":
         assert found == [(443, "::"), (443, "::ffff:127.0.0.1"), (8080, "127.0.0.1")]
 
 
 def test_an_owner_that_cannot_be_seen_is_null(proc):
     proc(7, 999)
-    assert listen_port_info.listeners([8080]) == [{"port": 8080, "address": "127.0.0.1", "pid": None, "process": None, "unit": None}]
+    assert host_facts.listeners([8080]) == [{"port": 8080, "address": "127.0.0.1", "pid": None, "process": None, "unit": None}]
 
 
 def test_systemd_is_named_only_if_it_is_alone(proc):
     proc(1, 111, 113, comm="systemd", cgroup="0::/init.scope")
     proc(900, 111, comm="prefect", cgroup="0::/system.slice/prefect-server.service")
-    first, second = (listen_port_info.listeners([port])[0] for port in (8080, 443))
+    first, second = (host_facts.listeners([port])[0] for port in (8080, 443))
     assert (first["process"], first["unit"]) == ("prefect", "prefect-server.service")
     assert (second["process"], second["unit"]) == ("systemd", "init.scope")
 
@@ -145,12 +173,12 @@ def test_a_process_that_ends_meanwhile_does_no_harm(proc, tmp_path, monkeypatch)
 
     monkeypatch.setattr(os, "readlink", gone)
     (tmp_path / "6").mkdir()
-    assert listen_port_info.listeners([8080])[0]["pid"] == 8
+    assert host_facts.listeners([8080])[0]["pid"] == 8
 
 
 def test_without_ipv6_there_is_no_table_of_it(proc, tmp_path):
     (tmp_path / "net/tcp6").unlink()
-    assert listen_port_info.listeners([443]) == []
+    assert host_facts.listeners([443]) == []
 
 
 @pytest.mark.parametrize(
@@ -169,4 +197,4 @@ def test_without_ipv6_there_is_no_table_of_it(proc, tmp_path):
 )
 def test_the_unit_is_the_innermost_one(proc, cgroup, unit):
     proc(7, 111, cgroup=cgroup)
-    assert listen_port_info.listeners([8080])[0]["unit"] == unit
+    assert host_facts.listeners([8080])[0]["unit"] == unit

@@ -6,30 +6,34 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: listen_port_info
-short_description: Tell which programs listen on TCP ports
+module: host_facts
+short_description: Tell what roles refuse a host for, and which programs listen on TCP ports
 description:
-  - Looks up who listens on the given TCP ports of the managed host, so that a role can refuse a port that another program holds
-    before it changes anything.
-  - Needs no program and no Python library on the host; it reads C(/proc).
+  - Gives the distribution and the Python of the managed host as facts, in the words of M(ansible.builtin.setup) and in half its time.
+  - Looks up who listens on the given TCP ports, so that a role can refuse a port that another program holds before it changes anything.
+  - Needs no program and no Python library on the host; it reads C(/etc/os-release) and C(/proc).
 author: selfhost.prefect contributors (!UNKNOWN)
 version_added: 0.1.0
 extends_documentation_fragment:
   - selfhost.prefect._attributes
   - selfhost.prefect._attributes.info
+attributes:
+  facts:
+    description: Returns C(ansible_facts) with the names that M(ansible.builtin.setup) uses.
+    support: full
 options:
   ports:
     description: The ports to look at.
     type: list
     elements: int
-    required: true
+    default: []
 notes:
   - Without root, the programs of other users stay unknown; their ports are reported nevertheless.
 """
 
 EXAMPLES = r"""
 - name: Look who listens on the ports of a web server
-  selfhost.prefect.listen_port_info:
+  selfhost.prefect.host_facts:
     ports: [80, 443]
   register: web
   become: true
@@ -42,6 +46,28 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+ansible_facts:
+  description: Facts to add to those of the host.
+  returned: success
+  type: dict
+  contains:
+    distribution:
+      description: The name of the distribution, V(Debian) or V(Ubuntu); of others the name that they give themselves.
+      type: str
+      sample: Debian
+    distribution_version:
+      description: Its release as C(/etc/os-release) has it, V(n/a) where it has none, as in Debian's testing.
+      type: str
+      sample: "12"
+    python:
+      description: The Python that this module ran on.
+      type: dict
+      sample:
+        executable: /usr/bin/python3
+        has_sslcontext: true
+        type: cpython
+        version: {major: 3, micro: 2, minor: 11, releaselevel: final, serial: 0}
+        version_info: [3, 11, 2, final, 0]
 listeners:
   description: Every socket that listens on one of the ports, by port and address. Empty when all of them are free.
   returned: success
@@ -78,6 +104,7 @@ import os
 import re
 import socket
 import struct
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -85,25 +112,43 @@ from ansible.module_utils.basic import AnsibleModule
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+OS_RELEASE = "/etc/os-release"
 PROC = "/proc"
 LISTEN = "0A"
 SYSTEMD = 1
 
 
 def read(*path: str) -> str:
-    """The text of a file below /proc, empty if the process is gone or is none of ours."""
+    """The text of a file, empty if it cannot be read: below /proc, the process is gone or is none of ours."""
     try:
-        with open(os.path.join(PROC, *path), encoding="utf-8", errors="replace") as file:
+        with open(os.path.join(*path), encoding="utf-8", errors="replace") as file:
             return file.read()
     except OSError:
         return ""
+
+
+def facts() -> dict[str, Any]:
+    # Values may stand in quotes, by the rules of shells (os-release(5)).
+    release = {name: value.strip("'\"") for name, value in re.findall(r"^(\w+)=(.*?)\s*$", read(OS_RELEASE), re.MULTILINE)}
+    version = sys.version_info
+    return {
+        "ansible_distribution": {"debian": "Debian", "ubuntu": "Ubuntu"}.get(release.get("ID", ""), release.get("NAME", "Linux")),
+        "ansible_distribution_version": release.get("VERSION_ID", "n/a"),
+        "ansible_python": {
+            "version": dict(zip(("major", "minor", "micro", "releaselevel", "serial"), version)),
+            "version_info": list(version),
+            "executable": sys.executable,
+            "has_sslcontext": True,
+            "type": sys.implementation.name,
+        },
+    }
 
 
 def listening_sockets(ports: Iterable[int]) -> Iterator[tuple[int, str, str]]:
     """Port, address and inode of each socket that listens on one of the ports."""
     wanted = set(ports)
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
-        for line in read("net", table).splitlines()[1:]:
+        for line in read(PROC, "net", table).splitlines()[1:]:
             fields = line.split()
             host, port = fields[1].split(":")
             if fields[3] == LISTEN and int(port, 16) in wanted:
@@ -136,7 +181,7 @@ def owners(inodes: Iterable[str]) -> dict[str, int]:
 
 def unit_of(pid: int) -> str | None:
     """The innermost systemd unit in the control group of a process, on cgroup v1, v2 and both at once."""
-    units = re.findall(r"([^/\n]+\.(?:service|scope))(?=/|$)", read(str(pid), "cgroup"), re.MULTILINE)
+    units = re.findall(r"([^/\n]+\.(?:service|scope))(?=/|$)", read(PROC, str(pid), "cgroup"), re.MULTILINE)
     return units[-1] if units else None
 
 
@@ -150,7 +195,7 @@ def listeners(ports: Iterable[int]) -> list[dict[str, Any]]:
             "port": port,
             "address": address,
             "pid": pid,
-            "process": (read(str(pid), "comm").strip() or None) if pid else None,
+            "process": (read(PROC, str(pid), "comm").strip() or None) if pid else None,
             "unit": unit_of(pid) if pid else None,
         }
         # One program may open several sockets for one address (SO_REUSEPORT).
@@ -161,10 +206,10 @@ def listeners(ports: Iterable[int]) -> list[dict[str, Any]]:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"ports": {"type": "list", "elements": "int", "required": True}},
+        argument_spec={"ports": {"type": "list", "elements": "int", "default": []}},
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, listeners=listeners(module.params["ports"]))
+    module.exit_json(changed=False, ansible_facts=facts(), listeners=listeners(module.params["ports"]))
 
 
 if __name__ == "__main__":
