@@ -56,8 +56,8 @@ def test_from_nothing_and_then_nothing(cloud, controller: Controller, ask) -> No
     again = controller.role("gce_vm", gce_vm_workers=WORKERS)
     assert again.ok, again.output
     assert (again.changed, len(cloud.writes())) == (0, made)
-    # The network, the subnetworks, three VMs, two accounts, the router, two roles, two rules.
-    assert len(cloud.requests) - asked == 12
+    # The network, the subnetworks, three VMs, two accounts, the router, the policy with both roles, two rules.
+    assert len(cloud.requests) - asked == 11
 
 
 def test_drift_is_shown_and_mended(cloud, controller: Controller, ask) -> None:
