@@ -524,7 +524,7 @@ def write_changes(resource: Resource) -> Json | None:
 # Who may do what
 
 
-def converge_members(client: GcpClient, api: str, path: str, roles: t.Iterable[str], *, members: t.Iterable[str], state: str) -> Json:
+def converge_members(client: GcpClient, api: str, path: str, roles: t.Collection[str], *, members: t.Iterable[str], state: str) -> Json:
     """Grant roles on path to members, take them from them (absent), or leave them to them alone (exclusive).
 
     Bindings with a condition are others' business and stay as they are.
