@@ -17,7 +17,7 @@ def test_the_server_runs_as_the_user_that_was_named(host):
 
 def test_the_worker_is_the_one_that_was_asked_for(host):
     assert host.service("prefect-worker@reports").is_running
-    assert host.check_output("ls /etc/prefect/worker").split() == ["reports.env", "reports.secrets.env"]
+    assert host.check_output("ls /etc/prefect/worker").split() == ["reports.env"]
 
 
 def test_there_is_no_proxy(host):
