@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: host_facts
 short_description: Tell what roles refuse a host for, and which programs listen on TCP ports
 description:
-  - Gives the distribution and the Python of the managed host as facts, in the words of M(ansible.builtin.setup) and in half its time.
+  - Gives the distribution and the Python of the managed host as facts, in the words of M(ansible.builtin.setup).
   - Looks up who listens on the given TCP ports, so that a role can refuse a port that another program holds before it changes anything.
   - Needs no program and no Python library on the host; it reads C(/etc/os-release) and C(/proc).
 author: selfhost.prefect contributors (!UNKNOWN)
