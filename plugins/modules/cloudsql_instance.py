@@ -545,8 +545,8 @@ class Instance(Resource):
         except GcpError as exc:
             if exc.status == 409:
                 raise GcpError(
-                    f"the name {self.name!r} cannot be used: an instance of this name was deleted, or is another's ({exc})",
-                    "choose another name, or wait a week after the deletion",
+                    f"the name {self.name!r} cannot be used: an instance has it, or had it until lately ({exc})",
+                    "choose another name, or wait until Google lets go of this one",
                 ) from exc
             raise
 

@@ -160,3 +160,10 @@ def test_a_mistake_in_the_proxy_is_told_before_anything_is_made(cloud, site) -> 
     assert "gcloud domains verify prefect.example.com" in refused.text
     # Which domains are verified can only be asked of an API that is enabled.
     assert {write.rpartition(":")[2] for write in cloud.writes()} <= {"batchEnable"}
+
+
+def test_a_mistake_in_cloud_sql_is_told_before_anything_is_made(cloud, site) -> None:
+    refused = site(prefect_server_database_host="", cloudsql_tier="db-perf-optimized-N-2")
+    assert not refused.ok
+    assert "the edition ENTERPRISE does not have it: write such as db-custom-2-7680" in refused.text
+    assert {write.rpartition(":")[2] for write in cloud.writes()} <= {"batchEnable"}

@@ -134,7 +134,7 @@ class LocalCloud:
         self.revoked_tokens: set[str] = set()
         self.unknown_accounts: set[str] = set()
         self.verified_domains: set[str] = set()
-        self.reserved_name_seconds = 7 * 86400.0
+        self.reserved_name_seconds = 0.0
 
         self.server = Server(self, port, folder)
         self.port = self.server.port

@@ -389,7 +389,7 @@ def insert_instance(cloud: LocalCloud, call: Call) -> Json:
 def check_name_is_free(cloud: LocalCloud, target: str) -> None:
     if target in cloud.state.resources:
         raise GoogleError(409, "The Cloud SQL instance already exists.", reason="instanceAlreadyExists")
-    # "Delete instances": the name of a deleted instance is reserved for a week.
+    # "Delete instances" says by now that the name can be used again at once; the API has kept it for a week, in these words.
     deleted = cloud.state.resources.setdefault("sql-deleted", {}).get(target)
     if deleted and time() - deleted < cloud.reserved_name_seconds:
         text = (

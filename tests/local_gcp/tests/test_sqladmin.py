@@ -224,8 +224,8 @@ def test_deletion(cloud: LocalCloud, sql: t.Any, google: Google, instance: Json)
     google.sql(delete)
     error = google.refused(sql.instances().get(project=PROJECT, instance="db"), 404, "does not exist")
     assert error["errors"][0]["reason"] == "instanceDoesNotExist"
-    # The name stays reserved for a week.
     insert = sql.instances().insert(project=PROJECT, body=body())
+    cloud.reserved_name_seconds = 60
     google.refused(insert, 409, "until one week from the deletion date")
     cloud.reserved_name_seconds = 0
     google.sql(insert)

@@ -245,8 +245,8 @@ def test_without_a_list_of_flags(google, run, there):
 def test_a_name_that_is_taken(google, run):
     google.fail(f"POST {COLLECTION}", 409, "The Cloud SQL instance already exists.", errors=[{"reason": "instanceAlreadyExists"}])
     message = run(**NEW)["msg"]
-    assert message.startswith("the name 'prefect' cannot be used: an instance of this name was deleted, or is another's (POST ")
-    assert message.endswith("choose another name, or wait a week after the deletion.")
+    assert message.startswith("the name 'prefect' cannot be used: an instance has it, or had it until lately (POST ")
+    assert message.endswith("choose another name, or wait until Google lets go of this one.")
     google.fail(f"POST {COLLECTION}", 400, "Invalid.")
     assert run(**NEW)["msg"].endswith("HTTP 400: Invalid.")
 
