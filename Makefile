@@ -29,8 +29,7 @@ rehearse-down: setup ## Remove the rehearsal
 	@scripts/rehearse down
 
 test: setup ## Run all the tests
-	@$(MAKE) --jobs=3 --output-sync=target google live lint units sanity
-	@scripts/scenarios
+	@scripts/tests
 
 lint: setup ## Check the style and the types
 	@scripts/lint
@@ -48,7 +47,7 @@ google: setup ## Run what is for Google Cloud against a local one
 	@pytest tests/live_gcp tests/local_gcp/tests
 
 scenarios: setup ## Run the Molecule scenarios in Docker
-	@scripts/scenarios
+	@scripts/tests scenarios
 
 bench: setup ## Measure the server, the proxy and the playbooks
 	@scripts/bench

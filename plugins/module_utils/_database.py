@@ -120,10 +120,15 @@ def fault(error):
     return ("sqlite" if isinstance(error, sqlite3.Error) else "other"), detail
 
 wish = json.load(sys.stdin)
-try:
-    answer = sqlite(wish["sqlite"]) if "sqlite" in wish else asyncio.run(postgresql(**wish))
-except Exception as error:
-    answer = dict(zip(("fault", "detail"), fault(error)))
+deadline = time.monotonic() + wish.pop("patience")
+while True:
+    try:
+        answer = sqlite(wish["sqlite"]) if "sqlite" in wish else asyncio.run(postgresql(**wish))
+    except Exception as error:
+        answer = dict(zip(("fault", "detail"), fault(error)))
+    if "fault" not in answer or "sqlite" in wish or time.monotonic() >= deadline:
+        break
+    time.sleep(0.5)
 json.dump(answer, sys.stdout)
 """
 
@@ -192,9 +197,9 @@ class Database:
     def fault(self, problem: str, remedy: str, kind: str = "other") -> DatabaseError:
         return DatabaseError(f"The database {self.shown} cannot be used: {problem}", remedy, kind)
 
-    def look(self) -> dict[str, Any]:
-        """What is there now; the connection is proven by it."""
-        process = self.run_as_user([self.python, "-c", PROBE], text=json.dumps(self.wish()))
+    def look(self, patience: float = 0) -> dict[str, Any]:
+        """What is there now; the connection is proven by it. A PostgreSQL that does not let one in may do so within `patience` seconds."""
+        process = self.run_as_user([self.python, "-c", PROBE], text=json.dumps({**self.wish(), "patience": patience}))
         if process.returncode:
             raise DatabaseError(f"{self.python} could not look at the database: {''.join(process.stderr.strip().splitlines()[-1:])}")
         seen: dict[str, Any] = json.loads(process.stdout)

@@ -44,6 +44,10 @@ options:
     description: The system user to connect and to migrate as, that is the server's. The file of a SQLite database has to be theirs.
     type: str
     required: true
+  wait_timeout:
+    description: How many seconds to wait for a PostgreSQL that does not let one in, as one that is being made or is just starting.
+    type: int
+    default: 0
   migrate:
     description: Whether to bring the schema up to date. Otherwise the connection is all that is checked.
     type: bool
@@ -143,7 +147,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     options = {key: module.params[key] for key in ("settings", "python", "user")}
     database = Database(module.params["connection_url"], **options, names=NAMES)
     database.hide(module)
-    seen = database.look()
+    seen = database.look(module.params["wait_timeout"])
     answer = {key: seen[key] for key in ("server_version", "tls", "max_connections")}
     if not module.params["migrate"]:
         return {"changed": False, **answer, "revision": seen["revision"] or ""}
@@ -174,6 +178,7 @@ def main() -> None:
             "connection_url": {"type": "str", "required": True, "no_log": True},
             "settings": {"type": "dict", "default": {}},
             "user": {"type": "str", "required": True},
+            "wait_timeout": {"type": "int", "default": 0},
             "migrate": {"type": "bool", "default": True},
         },
         supports_check_mode=True,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# This is PRIVATE to the collection. In plugins/action, each module for Google Cloud has a link to it by its own name.
+# This is PRIVATE to the collection. In plugins/action, each module for Google Cloud has it by its own name.
 
 """Runs a module for Google Cloud in Ansible's own process, where that is the interpreter it would run on anyway.
 

@@ -27,7 +27,7 @@ def query(host):
         "user": variables["prefect_server_database_user"],
         "password": variables["prefect_server_database_password"],
         "sslmode": "verify-full",
-        "sslrootcert": host.check_output("echo /etc/postgresql/*/main/ca.crt"),
+        "sslrootcert": "/etc/postgresql/ca.crt",
     }
     return lambda sql, **parameters: host.run(shlex.join(["python3", "-c", QUERY, json.dumps(known | parameters), sql]))
 
@@ -66,5 +66,5 @@ def test_refuses(query, parameters, message):
 
 
 def test_keys_are_for_postgresql_alone(host):
-    for key in host.check_output("ls /etc/postgresql/*/main/*.key").split():
+    for key in host.check_output("ls /etc/postgresql/*.key").split():
         assert (host.file(key).user, host.file(key).mode) == ("postgres", 0o600)

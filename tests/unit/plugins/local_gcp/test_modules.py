@@ -127,8 +127,9 @@ def test_an_instance(cloud, instance, run, apply):
 
     assert "is protected against deletion" in run(cloudsql_instance, name="prefect", state="absent")["msg"]
     apply(cloudsql_instance, name="prefect", state="absent", deletion_protection_enabled=False)
+    cloud.reserved_name_seconds = 60
     reserved = run(cloudsql_instance, **INSTANCE)
-    assert reserved["msg"].endswith("choose another name, or wait a week after the deletion.")
+    assert reserved["msg"].endswith("choose another name, or wait until Google lets go of this one.")
 
 
 def test_a_disk_that_has_grown(cloud, instance):

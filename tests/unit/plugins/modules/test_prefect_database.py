@@ -10,6 +10,7 @@ import pwd
 import re
 import sqlite3
 import sys
+import time
 from urllib.parse import quote
 
 import pytest
@@ -69,7 +70,10 @@ async def connect(**arguments):
     elif context:
         arguments["ssl"] = context
     json.dump(arguments, open(here + "/connected", "w"))
-    if "error" in world:
+    if "error" in world and world.get("tries") != 0:
+        if "tries" in world:
+            world["tries"] -= 1
+            json.dump(world, open(here + "/world", "w"))
         raise eval(world["error"])
     return Connection(world)
 """
@@ -190,6 +194,30 @@ def test_connects_as_prefect_does_with_several_hosts(run, world):
 def test_connects_as_prefect_does_with_a_socket(run, world):
     run(connection_url="postgresql+asyncpg:///prefect?host=/var/run/postgresql")
     assert world.noted("connected") == {"timeout": 10, "command_timeout": 10, "host": ["/var/run/postgresql"], "database": "prefect"}
+
+
+REFUSED = "ConnectionRefusedError(111, 'Connect call failed')"
+
+
+def test_waits_for_a_database_that_is_just_starting(run, world):
+    world.answers(error=REFUSED, tries=2)
+    assert run(wait_timeout=60)["revision"] == HEAD
+    world.answers(error=REFUSED, tries=2)
+    assert "nothing answers there" in run()["msg"]
+
+
+def test_does_not_wait_for_ever(run, world):
+    world.answers(error=REFUSED)
+    began = time.monotonic()
+    assert "nothing answers there" in run(wait_timeout=1)["msg"]
+    assert time.monotonic() - began >= 1
+
+
+def test_does_not_wait_for_what_stays_as_it_is(run, world, tmp_path):
+    world.answers(row={"replica": True})
+    assert "it is a replica" in run(wait_timeout=600)["msg"]
+    (tmp_path / "broken.db").write_text("no database at all" * 100)
+    assert "is not a database" in run(wait_timeout=600, connection_url=f"sqlite+aiosqlite:///{tmp_path}/broken.db")["msg"]
 
 
 @pytest.mark.parametrize("revision", [None, OLD])
