@@ -64,3 +64,13 @@ def test_comes_up_when_the_database_does(host, database, wait_until_ready):
     host.check_output("systemctl restart prefect-server && sleep 8")
     database.check_output("systemctl start postgresql")
     wait_until_ready()
+
+
+def test_waits_for_a_database_that_is_just_starting(database, pid):
+    before = pid()
+    stop(database)
+    database.check_output("systemd-run --on-active=6 systemctl start postgresql")
+    command = ["ansible-playbook", CONVERGE, "--extra-vars", json.dumps({"prefect_server_database_wait_timeout": 60})]
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert re.search(r"changed=0 +unreachable=0 +failed=0", run.stdout), run.stdout
+    assert pid() == before

@@ -25,7 +25,9 @@ def action():
     return action
 
 
-@pytest.mark.parametrize("variables", [{}, {"ansible_python_interpreter": sys.executable}, {"ansible_python_interpreter": "/a", "ansible_playbook_python": "/a"}])
+@pytest.mark.parametrize(
+    "variables", [{}, {"ansible_python_interpreter": sys.executable}, {"ansible_python_interpreter": "/a", "ansible_playbook_python": "/a"}]
+)
 def test_it_runs_here(action, variables):
     assert action._may_run_here(variables)
 
