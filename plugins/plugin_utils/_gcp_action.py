@@ -20,7 +20,7 @@ import sys
 import typing as t
 
 from ansible.module_utils import basic
-from ansible.module_utils.common.json import Direction, get_module_encoder
+from ansible.module_utils.common.json import Direction, get_module_decoder, get_module_encoder
 from ansible.plugins.action.normal import ActionModule as NormalActionModule
 from ansible.utils.display import Display
 
@@ -41,8 +41,8 @@ class ActionModule(NormalActionModule):
         Display().vvv(f"Running {self._task.action} in Ansible's own process", host=self._play_context.remote_addr)
         arguments = dict(self._task.args)
         self._update_module_args(self._task.action, arguments, task_vars)
-        data = self._parse_returned_data({"rc": 0, "stdout": run_here(self._task.resolved_action, arguments), "stderr": ""}, PROFILE)
-        return {key: value for key, value in data.items() if not key.startswith("_ansible_")}
+        result = json.loads(run_here(self._task.resolved_action, arguments), cls=get_module_decoder(PROFILE, Direction.MODULE_TO_CONTROLLER))
+        return {key: value for key, value in result.items() if not key.startswith("_ansible_")}
 
     def _may_run_here(self, task_vars: dict[str, t.Any]) -> bool:
         """Say whether the module would run on this machine, as this user, with this interpreter and this environment."""

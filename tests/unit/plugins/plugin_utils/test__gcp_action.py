@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from types import SimpleNamespace
 
 import pytest
 from ansible.module_utils import basic
 from ansible_collections.selfhost.prefect.plugins.module_utils import _gcp
-from ansible_collections.selfhost.prefect.plugins.plugin_utils._gcp_action import ActionModule, run_here
+from ansible_collections.selfhost.prefect.plugins.plugin_utils._gcp_action import ActionModule
 
 
 @pytest.fixture
@@ -55,10 +54,16 @@ def test_it_runs_as_usual_where_the_libraries_are_missing(action, monkeypatch):
     assert not action._may_run_here({})
 
 
-def test_what_the_module_says_is_taken(monkeypatch, capsys):
+def test_what_the_module_says_is_taken(action, monkeypatch, capsys):
     for name in ("_ANSIBLE_ARGS", "_ANSIBLE_PROFILE"):
         monkeypatch.setattr(basic, name, None)
-    said = json.loads(run_here("selfhost.prefect.project_services", {"project": "My Project", "services": ["sqladmin.googleapis.com"]}))
+    name, arguments = "selfhost.prefect.project_services", {"project": "My Project", "services": ["sqladmin.googleapis.com"]}
+    action._play_context = SimpleNamespace(remote_addr="localhost")
+    vars(action._task).update(action=name, resolved_action=name, args=arguments)
+    monkeypatch.setattr(action, "_update_module_args", lambda name, arguments, variables: arguments.update(_ansible_check_mode=True))
+    said = action._execute_module(task_vars={})
     assert said["failed"]
     assert said["msg"].startswith("project is 'My Project', which is no project ID")
+    assert not [key for key in said if key.startswith("_ansible_")]
+    assert arguments == {"project": "My Project", "services": ["sqladmin.googleapis.com"]}
     assert capsys.readouterr().out == ""
