@@ -41,8 +41,7 @@ class ActionModule(NormalActionModule):
         Display().vvv(f"Running {self._task.action} in Ansible's own process", host=self._play_context.remote_addr)
         arguments = dict(self._task.args)
         self._update_module_args(self._task.action, arguments, task_vars)
-        result = json.loads(run_here(self._task.resolved_action, arguments), cls=get_module_decoder(PROFILE, Direction.MODULE_TO_CONTROLLER))
-        return {key: value for key, value in result.items() if not key.startswith("_ansible_")}
+        return json.loads(run_here(self._task.resolved_action, arguments), cls=get_module_decoder(PROFILE, Direction.MODULE_TO_CONTROLLER))
 
     def _may_run_here(self, task_vars: dict[str, t.Any]) -> bool:
         """Say whether the module would run on this machine, as this user, with this interpreter and this environment."""
