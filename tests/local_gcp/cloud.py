@@ -372,15 +372,14 @@ class LocalCloud:
 
     def begin_work(self, operation: dict[str, Json]) -> None:
         if operation["work"]:
+            if operation["work"][0].startswith("apply_"):
+                # These look at what there is, so it has to be there first.
+                self._make_changes(operation)
             threading.Thread(target=self._work, args=(operation,), daemon=True).start()
 
     def _work(self, operation: dict[str, Json]) -> None:
         job, *arguments = operation["work"]
         try:
-            if job.startswith("apply_"):
-                # These look at what there is, so it has to be there first.
-                with self.lock:
-                    self._make_changes(operation)
             getattr(self.machines, job)(self, operation, *arguments)
         except Exception as error:  # noqa: BLE001  # whatever it is, the operation ends with it
             words = str(error) if isinstance(error, GoogleError) else f"{type(error).__name__}: {error}"
