@@ -18,11 +18,10 @@ pins=$(grep -oE '^(uvloop|httptools)==[^ ;]+' /root/lock.txt)
 /opt/prefect/bin/uv pip install --quiet --compile-bytecode --require-hashes --python /opt/prefect/bin/python --constraint /root/lock.txt "prefect==$version" $pins
 
 cd /etc/postgresql/*/main
-certificate() { runuser -u postgres -- openssl req -x509 -days 3650 -noenc -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 "$@" 2>/dev/null; }
-certificate -subj /CN=CA -addext keyUsage=critical,keyCertSign,cRLSign -keyout ca.key -out ca.crt
-certificate -subj /CN=localhost -addext subjectAltName=DNS:localhost -extensions usr_cert -CA ca.crt -CAkey ca.key -keyout server.key -out server.crt
+runuser -u postgres -- openssl req -x509 -days 3650 -noenc -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -subj /CN=localhost \
+  -addext subjectAltName=DNS:localhost -addext keyUsage=critical,digitalSignature,keyCertSign -keyout server.key -out server.crt 2>/dev/null
 printf "ssl_cert_file = '%s'\nssl_key_file = '%s'\n" "$PWD/server.crt" "$PWD/server.key" >conf.d/tls.conf
-install -m 0644 ca.crt /usr/local/share/database-ca.pem
+install -m 0644 server.crt /usr/local/share/database-ca.pem
 cd /
 systemctl restart postgresql
 runuser -u postgres -- psql --quiet <<SQL

@@ -27,7 +27,7 @@ def query(host):
         "user": variables["prefect_server_database_user"],
         "password": variables["prefect_server_database_password"],
         "sslmode": "verify-full",
-        "sslrootcert": "/etc/postgresql/ca.crt",
+        "sslrootcert": "/etc/postgresql/server.crt",
     }
     return lambda sql, **parameters: host.run(shlex.join(["python3", "-c", QUERY, json.dumps(known | parameters), sql]))
 
