@@ -50,7 +50,10 @@ class Handler(socketserver.StreamRequestHandler):
     def handle(self):
         head = b""
         while not head.endswith(b"\r\n\r\n"):
-            head += self.rfile.readline()
+            line = self.rfile.readline()
+            if not line:
+                return
+            head += line
         if b"upgrade: websocket" in head.lower():
             self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
             self.wfile.write(b"echo " + self.rfile.readline())
@@ -100,6 +103,14 @@ def reaches(container: str, address: str, port: int) -> bool:
     return subprocess.run(["docker", "exec", container, "python3", "-c", script], capture_output=True, check=False).returncode == 0
 
 
+def serve(container: str) -> None:
+    docker.docker("exec", "--detach", container, "python3", "-c", SERVER)
+    deadline = time.monotonic() + 30
+    while not reaches(container, "127.0.0.1", 4200):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def test_machines_have_the_addresses_that_the_api_reports(cloud: LocalCloud) -> None:
     make_machine(cloud, "server", tags={"items": ["server"]})
     make_machine(cloud, "worker", tags={"items": ["worker"]})
@@ -111,9 +122,7 @@ def test_machines_have_the_addresses_that_the_api_reports(cloud: LocalCloud) -> 
 
 
 def test_nothing_comes_in_that_no_rule_allows(cloud: LocalCloud) -> None:
-    docker.docker("exec", "--detach", "local-gcp-vm-server", "python3", "-c", SERVER)
-    time.sleep(1)
-    assert reaches("local-gcp-vm-server", "127.0.0.1", 4200)
+    serve("local-gcp-vm-server")
     assert not reaches("local-gcp-vm-worker", "10.30.0.2", 4200)
     rule = {"name": "api", "network": NETWORK, "allowed": [{"IPProtocol": "tcp", "ports": ["4200"]}], "sourceTags": ["worker"], "targetTags": ["server"]}
     cloud.ask("POST", f"{COMPUTE}/global/firewalls", rule)
@@ -150,8 +159,7 @@ def test_a_machine_stops_and_starts_with_its_firewall(cloud: LocalCloud) -> None
     wait(cloud)
     assert docker.addresses("local-gcp-vm-worker") == ["10.30.0.3"]
     assert reaches("local-gcp-vm-worker", "10.30.0.2", 4200)
-    docker.docker("exec", "--detach", "local-gcp-vm-worker", "python3", "-c", SERVER)
-    time.sleep(1)
+    serve("local-gcp-vm-worker")
     assert not reaches("local-gcp-vm-server", "10.30.0.3", 4200)
 
 
