@@ -26,10 +26,10 @@ def everywhere(command):
 class Run:
     """A run of the playbook, as loud as it gets, with the auth strings and the processes before and after it."""
 
-    def __init__(self, **variables):
+    def __init__(self, *options, **variables):
         self.auth_string, self.pid = everywhere("cat /etc/prefect/server/auth_string"), everywhere("systemctl show -P MainPID prefect-server")
         testinfra.get_host(f"ansible://{MADE}").check_output(variables.pop("first", "true"))
-        command = ["ansible-playbook", "-vvv", "--diff", CONVERGE, "--extra-vars", json.dumps(variables)]
+        command = ["ansible-playbook", "-vvv", "--diff", *options, CONVERGE, "--extra-vars", json.dumps(variables)]
         process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         self.succeeded, self.output = process.returncode == 0, process.stdout
         self.new_auth_string, self.new_pid = everywhere("cat /etc/prefect/server/auth_string"), everywhere("systemctl show -P MainPID prefect-server")
@@ -40,7 +40,23 @@ def on(host, text, default):
 
 
 @pytest.fixture(scope="module")
-def renewal():
+def dry_run():
+    return Run("--check", prefect_server_auth_string=NEW)
+
+
+def test_a_dry_run_foretells_the_restart(host, dry_run):
+    assert dry_run.succeeded, dry_run.output
+    dummy, dummy, rest = dry_run.output.partition("Run the server, now and after every boot, and restart it")
+    assert f"changed: [{host.backend.get_hostname()}]" in rest.partition("TASK [")[0]
+
+
+def test_a_dry_run_changes_and_tells_nothing(dry_run):
+    assert (dry_run.pid, dry_run.auth_string) == (dry_run.new_pid, dry_run.new_auth_string)
+    assert NEW.partition(":")[2] not in dry_run.output
+
+
+@pytest.fixture(scope="module")
+def renewal(dry_run):
     """One host is given another auth string. On the other one the old one is lost, so that a new one is made."""
     run = Run(first="rm /etc/prefect/server/auth_string", prefect_server_auth_string=on(GIVEN, NEW, ""))
     assert run.succeeded, run.output
