@@ -391,9 +391,10 @@ class LocalCloud:
 
     def _resume(self) -> None:
         """After a restart the work that had begun begins anew."""
-        for operation in self.state.operations.values():
-            if not operation["done"]:
-                self.begin_work(operation)
+        with self.lock:
+            for operation in self.state.operations.values():
+                if not operation["done"]:
+                    self.begin_work(operation)
 
 
 def read_json(content: bytes) -> Json:

@@ -40,23 +40,26 @@ def on(host, text, default):
 
 
 @pytest.fixture(scope="module")
-def dry_run():
-    return Run("--check", prefect_server_auth_string=NEW)
+def dry_runs():
+    """One would change nothing but the secrets, the other one nothing but prefect.toml."""
+    return [Run("--check", prefect_server_auth_string=NEW), Run("--check", prefect_server_settings={"server": {"api": {"keepalive_timeout": 90}}})]
 
 
-def test_a_dry_run_foretells_the_restart(host, dry_run):
-    assert dry_run.succeeded, dry_run.output
-    dummy, dummy, rest = dry_run.output.partition("Run the server, now and after every boot, and restart it")
-    assert f"changed: [{host.backend.get_hostname()}]" in rest.partition("TASK [")[0]
+def test_a_dry_run_foretells_the_restart(host, dry_runs):
+    for run in dry_runs:
+        assert run.succeeded, run.output
+        dummy, dummy, rest = run.output.partition("Run the server, now and after every boot, and restart it")
+        assert f"changed: [{host.backend.get_hostname()}]" in rest.partition("TASK [")[0]
 
 
-def test_a_dry_run_changes_and_tells_nothing(dry_run):
-    assert (dry_run.pid, dry_run.auth_string) == (dry_run.new_pid, dry_run.new_auth_string)
-    assert NEW.partition(":")[2] not in dry_run.output
+def test_a_dry_run_changes_and_tells_nothing(dry_runs):
+    for run in dry_runs:
+        assert (run.pid, run.auth_string) == (run.new_pid, run.new_auth_string)
+        assert NEW.partition(":")[2] not in run.output
 
 
 @pytest.fixture(scope="module")
-def renewal(dry_run):
+def renewal(dry_runs):
     """One host is given another auth string. On the other one the old one is lost, so that a new one is made."""
     run = Run(first="rm /etc/prefect/server/auth_string", prefect_server_auth_string=on(GIVEN, NEW, ""))
     assert run.succeeded, run.output

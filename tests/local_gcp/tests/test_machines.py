@@ -58,6 +58,14 @@ def wait(cloud: LocalCloud) -> None:
         time.sleep(0.01)
 
 
+def test_what_the_work_looks_at_is_there_before_it_begins() -> None:
+    # Who has the lock keeps the work from getting on.
+    with LocalCloud(machines=Stub()) as cloud, cloud.lock:
+        cloud.make_network("default", "us-central1")
+        subnet = f"compute/compute/v1/projects/{PROJECT}/regions/us-central1/subnetworks/default"
+        assert cloud.ask("GET", subnet)["name"] == "default"
+
+
 def test_an_operation_is_done_when_its_work_is() -> None:
     stub = Stub()
     with LocalCloud(machines=stub) as cloud:
