@@ -59,8 +59,8 @@ def wait(cloud: LocalCloud) -> None:
 
 
 def test_what_the_work_looks_at_is_there_before_it_begins() -> None:
-    # Who has the lock keeps the work from getting on.
-    with LocalCloud(machines=Stub()) as cloud, cloud.lock:
+    cloud = LocalCloud(machines=Stub())
+    with cloud, cloud.lock:  # which keeps the work from getting on
         cloud.make_network("default", "us-central1")
         subnet = f"compute/compute/v1/projects/{PROJECT}/regions/us-central1/subnetworks/default"
         assert cloud.ask("GET", subnet)["name"] == "default"
