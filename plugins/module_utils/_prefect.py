@@ -56,6 +56,12 @@ class PrefectError(Exception):
         self.detail = detail
 
 
+def parse_version(version: str) -> tuple[int, ...]:
+    """Give the numbers of a version; () of none."""
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    return tuple(int(number) for number in match.groups()) if match else ()
+
+
 def tls_context(ca_path: str | None) -> ssl.SSLContext:
     """Trust ca_path alone where it is given, else what the system trusts."""
     if ca_path and not os.path.isfile(ca_path):

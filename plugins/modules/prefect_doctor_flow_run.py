@@ -15,6 +15,7 @@ description:
   - Nothing has to be on the worker. The deployment, one for each pool and queue of the flow C(selfhost-prefect-doctor), brings its code along
     in a pull step, for any type of infrastructure that has a POSIX shell and Prefect.
   - Fails with the run's last log lines when the run does not complete. A run that nobody takes in time is cancelled.
+  - Fails as well when the run had a newer Prefect than the server has. Such a server refuses some of its requests.
   - The newest finished run stays for people to look at, older ones are deleted.
 version_added: 0.1.0
 author:
@@ -108,7 +109,7 @@ import uuid
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhost.prefect.plugins.module_utils._flow_run import FINAL, HINTS, LOG_SECONDS, POLL_SECONDS, last_logs
-from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import PrefectClient, PrefectError, prefect_argument_spec
+from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import PrefectClient, PrefectError, parse_version, prefect_argument_spec
 
 FLOW = "selfhost-prefect-doctor"
 FILE = "selfhost_prefect_doctor.py"
@@ -199,6 +200,11 @@ class DoctorRun:
                 return False
             time.sleep(POLL_SECONDS)
 
+    def too_old(self, version: str) -> str:
+        """Give the server's version if it is older than this one, with which the flow ran."""
+        server = str(self.client.get("admin/version"))
+        return server if parse_version(server) < parse_version(version) else ""
+
     def clean(self) -> None:
         """Delete the finished runs that ended before this one began."""
         body = {
@@ -249,6 +255,8 @@ def main() -> None:
         elif not doctor.recorded():
             problem = "completed, but its task run was not recorded: see that the worker's host reaches the WebSocket events/in and that the server's "
             problem += "background services run"
+        elif server_version := doctor.too_old(message or ""):
+            problem = f"completed with Prefect {message}, which is newer than the server's {server_version}: upgrade the server first"
         doctor.clean()
         result = {**doctor.result(), "seconds": round(time.monotonic() - started, 1)}
     except PrefectError as exc:

@@ -170,7 +170,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhost.prefect.plugins.module_utils._asyncpg_url import AsyncpgUrlError
 from ansible_collections.selfhost.prefect.plugins.module_utils._connection import explain_connection_error
 from ansible_collections.selfhost.prefect.plugins.module_utils._database import Database, DatabaseError, migration_problem, planned_connections
-from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import PrefectClient, PrefectError, prefect_argument_spec
+from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import PrefectClient, PrefectError, parse_version, prefect_argument_spec
 from ansible_collections.selfhost.prefect.plugins.module_utils._websocket import open_prefect_socket
 
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost", "0.0.0.0")  # noqa: S104 - recognised, not bound
@@ -189,12 +189,6 @@ WEBSOCKETS = {
     "task_runs/subscriptions/scheduled": (3, 0, 0),
     "work_pools/{pool}/workers/connect": (3, 7, 2),
 }
-
-
-def parse_version(version: str) -> tuple[int, ...]:
-    """Give the numbers of a version; () of none."""
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    return tuple(int(number) for number in match.groups()) if match else ()
 
 
 def parse_duration(text: t.Any) -> dt.timedelta:

@@ -30,6 +30,7 @@ class Server:
         pool = {"name": "etl"}
         api.routes.update(
             {
+                "GET /api/admin/version": (200, '"3.8.8"'),
                 "GET /api/work_pools/etl": (200, pool),
                 "GET /api/work_pools/etl/queues/fast": (200, {"name": "fast"}),
                 "POST /api/flows/": (200, {"id": "flow-1"}),
@@ -178,6 +179,15 @@ def test_a_task_run_that_is_not_recorded(server, run):
     assert result["failed"] is True
     assert "completed, but its task run was not recorded" in result["msg"]
     assert "events/in" in result["msg"]
+
+
+def test_a_server_that_is_older(fake_api, server, run):
+    fake_api.routes["GET /api/admin/version"] = (200, '"3.8.9"')
+    assert "failed" not in run()
+    server.states = [("COMPLETED", "Completed", "3.10.0")]
+    result = run()
+    assert result["failed"] is True
+    assert "completed with Prefect 3.10.0, which is newer than the server's 3.8.9: upgrade the server first." in result["msg"]
 
 
 def test_what_the_server_says(fake_api, run):
