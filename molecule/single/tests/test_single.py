@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,12 @@ testinfra_hosts = ["ansible://molecule"]
 
 
 def test_the_installed_collection_was_used():
-    [collections] = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]).glob("collections/ansible_collections/selfhost/prefect/roles")
-    assert not collections.resolve().is_relative_to(Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]).parent.parent)
+    listed = json.loads(subprocess.check_output(["ansible-galaxy", "collection", "list", "selfhost.prefect", "--format=json"]))
+    [path] = listed
+    assert Path(path) == Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "collections/ansible_collections")
 
 
-@pytest.mark.parametrize("unit", ["prefect-server", "nginx", "prefect-worker@molecule-single"])
+@pytest.mark.parametrize("unit", ["prefect-server", "nginx", "prefect-worker@default"])
 def test_runs_now_and_after_a_boot(host, unit):
     assert host.service(unit).is_running
     assert host.service(unit).is_enabled
