@@ -35,7 +35,9 @@ options:
     description: What the latest version has to hold, up to 64 KiB. Left out, the value stays as it is.
     type: str
   generate:
-    description: Whether a value is made where there is none. It is not changed afterwards.
+    description:
+      - Whether a value is made where there is none. It is not changed afterwards.
+      - While the latest version is disabled, nothing is made in its place.
     type: bool
     default: false
   length:
@@ -157,6 +159,7 @@ class Secret(Resource):
 
     def __init__(self, client: GcpClient, params: Json) -> None:
         self.collection = f"v1/projects/{client.project}/secrets"
+        self.generate = params["generate"]
         wanted: Json = {}
         if params["replica_locations"]:
             wanted["replication"] = {"userManaged": {"replicas": [{"location": location} for location in params["replica_locations"]]}}
@@ -180,9 +183,14 @@ class Secret(Resource):
         try:
             version = self.client.get(self.api, f"{self.path}/versions/latest:access")
         except GcpError as exc:
-            # The latest version is disabled or destroyed.
-            if "FAILED_PRECONDITION" not in exc.reasons:
+            found = (self.client.get(self.api, f"{self.path}/versions/latest") if "FAILED_PRECONDITION" in exc.reasons else None) or {}
+            if found.get("state") not in ("DISABLED", "DESTROYED"):
                 raise
+            # What is disabled may come back, and is in use until then: another value would lock out who has it.
+            if found["state"] == "DISABLED" and self.generate:
+                number = found["name"].rpartition("/")[2]
+                problem = f"the latest version of the secret {self.name!r}, {number}, is disabled"
+                raise GcpError(problem, "enable it again, or destroy it to have a new value made") from exc
             version = None
         if version is None:
             return "", None

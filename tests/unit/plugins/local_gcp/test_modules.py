@@ -208,6 +208,18 @@ def test_a_secret(cloud, apply):
     apply(secret_manager_secret, name="password", state="absent")
 
 
+def test_a_secret_that_somebody_has_disabled(cloud, run, apply):
+    apply(secret_manager_secret, name="password", generate=True)
+    version = "secretmanager/v1/projects/example-project/secrets/password/versions/1"
+    cloud.ask("POST", f"{version}:disable", {})
+    assert run(secret_manager_secret, name="password", generate=True)["msg"].startswith("the latest version of the secret 'password', 1, is disabled")
+    assert writes(cloud) == []
+    cloud.ask("POST", f"{version}:enable", {})
+    assert apply(secret_manager_secret, name="password", generate=True)["changed"] is False
+    cloud.ask("POST", f"{version}:destroy", {})
+    assert apply(secret_manager_secret, name="password", generate=True)["version"] == "2"
+
+
 @pytest.fixture
 def proxy(cloud, apply):
     cloud.make_network()

@@ -22,6 +22,8 @@ class Versions:
     def __init__(self, google):
         self.google = google
         self.values: list[str | None] = []
+        # What else than ENABLED or DESTROYED the latest one is.
+        self.state = ""
         google.api.routes[f"POST {PATH}:addVersion"] = self.add
         google.api.routes[f"GET {PATH}/versions/latest:access"] = self.access
         google.api.routes[f"GET {PATH}/versions"] = lambda _request: (200, {"versions": self.list()})
@@ -38,8 +40,9 @@ class Versions:
     def access(self, _request):
         if not self.values:
             return 404, {"error": {"code": 404, "message": "Not found.", "status": "NOT_FOUND"}}
-        if self.values[-1] is None:
-            return 400, {"error": {"code": 400, "message": "It is in DESTROYED state.", "status": "FAILED_PRECONDITION"}}
+        if self.values[-1] is None or self.state:
+            self.google.objects[f"{PATH}/versions/latest"] = {**self.list()[-1], **({"state": self.state} if self.state else {})}
+            return 400, {"error": {"code": 400, "message": "It is not in ENABLED state.", "status": "FAILED_PRECONDITION"}}
         return 200, {"name": f"{NUMBERED}/versions/{len(self.values)}", "payload": {"data": base64.b64encode(self.values[-1].encode()).decode()}}
 
     def destroy(self, request):
@@ -123,6 +126,33 @@ def test_a_run_that_stopped_before_the_version(google, versions, run):
     assert run(generate=True)["version"] == "1"
     versions.values[-1] = None
     assert run(generate=True)["version"] == "2"
+
+
+def test_a_version_that_somebody_has_disabled(google, versions, run):
+    google.objects[PATH] = {"name": NUMBERED}
+    versions.values += ["a", "b"]
+    versions.state = "DISABLED"
+    message = "the latest version of the secret 'pass', 2, is disabled: enable it again, or destroy it to have a new value made."
+    for check_mode in (True, False):
+        assert run(generate=True, check_mode=check_mode)["msg"] == message
+        assert google.written() == []
+    # Nothing is made where nothing was asked for, and what is given is known anyway.
+    assert run(labels={"n": 1})["version"] == ""
+    versions.state = ""
+    assert run(generate=True)["version"] == "2"
+    assert f"{PATH}/versions/latest" not in google.reads()
+    versions.state = "DISABLED"
+    assert run(value=VALUE)["changed"] is True
+
+
+def test_a_version_that_cannot_be_had_for_another_reason(google, versions, run):
+    google.objects[PATH] = {"name": NUMBERED}
+    versions.values.append("a")
+    # Its key in Cloud KMS is disabled.
+    versions.state = "ENABLED"
+    for arguments in ({"generate": True}, {"value": VALUE}):
+        assert run(**arguments)["msg"].endswith("HTTP 400: It is not in ENABLED state.")
+        assert google.written() == []
 
 
 def test_what_google_says_of_a_version(google, versions, run):
