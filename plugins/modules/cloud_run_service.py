@@ -12,6 +12,7 @@ short_description: Manage a service of Cloud Run
 description:
   - Creates, changes or deletes a service of one container, and waits until its new revision is ready. Traffic moves to it only then.
   - The container is as the task says. Other settings that are not given stay as they are.
+  - A service that is not ready, because its last revision failed, gets a new one, if only from the same template. If that fails too, so does the module.
 version_added: 0.1.0
 author:
   - selfhost.prefect contributors (!UNKNOWN)
@@ -318,6 +319,7 @@ INVOKER = "roles/run.invoker"
 LONGEST_PREFIX = 26
 # Seconds that Cloud Run waits for a container to start.
 LONGEST_START = 240
+FAILED = "CONDITION_FAILED"
 
 
 def probe(params: Json | None, port: int) -> Json | None:
@@ -404,9 +406,31 @@ class Service(Resource):
         self.collection = f"v2/projects/{client.project}/locations/{self.region}/services"
         wanted = wanted_service(params) if params["state"] == "present" else None
         super().__init__(client, params["name"], f"{self.collection}/{params['name']}", wanted)
+        self.failed = False
 
     def is_settled(self, current: Json) -> bool:
         return not current.get("reconciling")
+
+    def compare(self, current: Json) -> Json:
+        """A service whose last revision failed stays so whatever has passed since, until it gets another one."""
+        before = super().compare(current)
+        self.failed = not self.absent and current.get("terminalCondition", {}).get("state") == FAILED
+        if self.failed:
+            self.wanted = {**self.wanted, "terminalCondition": {"state": "CONDITION_SUCCEEDED"}}
+            before["terminalCondition"] = {"state": FAILED}
+        return before
+
+    def changes(self) -> Json:
+        """Give what of wanted has to be written. The condition follows from the template."""
+        changes = super().changes()
+        if self.failed:
+            del changes["terminalCondition"]
+            changes["template"] = self.wanted["template"]
+        return changes
+
+    def how(self) -> Json:
+        """Say what of the service is written, and that there has to be a new revision even of the same template."""
+        return {"updateMask": ",".join(self.changes()), **({"forceNewRevision": "true"} if self.failed else {})}
 
     def look(self, api: str, path: str) -> Json | None:
         """Read something that the service refers to; who may not see it may still be allowed to use it."""
@@ -470,8 +494,7 @@ class Service(Resource):
             if self.current is None:
                 self.client.request(self.api, "POST", self.collection, body=self.body(), query={"serviceId": self.name, "validateOnly": "true"})
             else:
-                query = {"updateMask": ",".join(self.changes()), "validateOnly": "true"}
-                self.client.request(self.api, "PATCH", self.path, body=self.body(), query=query)
+                self.client.request(self.api, "PATCH", self.path, body=self.body(), query={**self.how(), "validateOnly": "true"})
         except GcpError as exc:
             # A dry run by somebody who may only look.
             if not exc.reasons & FORBIDDEN:
@@ -482,11 +505,11 @@ class Service(Resource):
         self.client.write(self.api, "POST", self.collection, self.body(), serviceId=self.name)
 
     def update(self) -> None:
-        self.client.write(self.api, "PATCH", self.path, self.body(), updateMask=",".join(self.changes()))
+        self.client.write(self.api, "PATCH", self.path, self.body(), **self.how())
 
     def finish(self, current: Json) -> None:
         condition = current.get("terminalCondition", {})
-        if condition.get("state") == "CONDITION_FAILED":
+        if condition.get("state") == FAILED:
             words = str(condition.get("message", "Google does not say why")).rstrip(".")
             raise GcpError(f"the service {self.name!r} is not ready ({words})", "look at its logs; an earlier revision keeps its traffic")
 

@@ -135,6 +135,9 @@ class LocalCloud:
         self.unknown_accounts: set[str] = set()
         self.verified_domains: set[str] = set()
         self.reserved_name_seconds = 0.0
+        self.failing_operations: list[tuple[str, Json]] = []
+        self.spreading_calls = 0
+        self.spreading: dict[str, int] = {}
 
         self.server = Server(self, port, folder)
         self.port = self.server.port
@@ -219,6 +222,15 @@ class LocalCloud:
         """Answer the next call of a method (its id, with * for any part) with an error; times=N for more than one."""
         self.faults.append(Fault(method, code, message, **options))
 
+    def fail_operation(self, method: str, code: int, message: str, *, times: int = 1) -> None:
+        """Let the operation that a method begins next end with an error, whose code is one of google.rpc.Code."""
+        self.failing_operations += [(method, {"code": code, "message": message})] * times
+
+    def enable(self, apis: t.Iterable[str]) -> None:
+        """As Service Usage does it: at once, but the API itself may take some calls to know."""
+        self.enabled.update(dict.fromkeys(apis, True))
+        self.spreading.update(dict.fromkeys(apis, self.spreading_calls))
+
     def answer(self, http: str, host: str, target: str, headers: t.Mapping[str, str], content: bytes) -> tuple[int, dict[str, str], Json]:
         """Answer one request: status, headers, JSON."""
         with self.lock:
@@ -278,10 +290,20 @@ class LocalCloud:
                 fault.times -= 1
                 raise GoogleError(fault.code, fault.message, reason=fault.reason, headers=fault.headers)
 
+    def _fail_operation_on_purpose(self, method_id: str) -> Json:
+        for fault in self.failing_operations:
+            if fnmatch.fnmatchcase(method_id, fault[0]):
+                self.failing_operations.remove(fault)
+                return fault[1]
+        return None
+
     def _check_enabled(self, api: discovery.Api) -> None:
         # Service Usage, "Enable and disable services"; the message is what its error SERVICE_DISABLED says.
-        if api.service in self.enabled:
+        left = self.spreading.pop(api.service, 0)
+        if api.service in self.enabled and not left:
             return
+        if left > 1:
+            self.spreading[api.service] = left - 1
         link = f"https://console.developers.google.com/apis/api/{api.host}/overview?project={self.project}"
         text = (
             f"{api.host} API has not been used in project {self.project} before or it is disabled. Enable it by visiting {link} then retry. "
@@ -314,17 +336,18 @@ class LocalCloud:
     def start(self, kind: str, target: str, *, changes: t.Sequence[tuple[str, Json]] = (), work: t.Sequence[str] = (), **fields: Json) -> dict[str, Json]:
         """Begin an operation on a resource: the changes are made when it is done, and the work (a job for the machines) has succeeded."""
         name = self.state.uid()
+        error = fields.pop("error", None) or self._fail_operation_on_purpose(kind)
         operation: dict[str, Json] = {
             "name": name,
             "kind": kind,
             "target": target,
             "changes": [list(change) for change in changes],
-            "work": list(work) if self.machines else [],
+            "work": list(work) if self.machines and not error else [],
             "polls": self.operation_polls,
             "ready": time() + self.operation_seconds,
             "started": now(),
             "done": False,
-            "error": None,
+            "error": error,
             **fields,
         }
         self.state.operations[name] = operation

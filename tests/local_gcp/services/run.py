@@ -302,6 +302,9 @@ def roll_out(cloud: LocalCloud, call: Call, old: dict[str, Json] | None, service
     if call.flag("validateOnly"):
         return finished(cloud, call, ready)
     path = f"run/{name}"
+    # "Manage revisions": they are immutable. Without a new one the service stays as it is.
+    has_failed = old and old["latestCreatedRevision"] == latest and old["terminalCondition"]["state"] == "CONDITION_FAILED"
+    error = {"code": 9, "message": failed["terminalCondition"]["message"]} if has_failed else None
     revision_json = {
         "name": latest,
         "uid": cloud.state.uid(),
@@ -329,7 +332,7 @@ def roll_out(cloud: LocalCloud, call: Call, old: dict[str, Json] | None, service
     revision_json["etag"] = f'"{etag(revision_json)}"'
     cloud.state.put(path, running)
     cloud.state.resources.setdefault(f"run/{latest}", revision_json)
-    return begin(cloud, call, path, ready, changes=[(path, ready)], changes_on_error=[(path, failed)], work=("service_up", path, latest))
+    return begin(cloud, call, path, ready, changes=[(path, ready)], changes_on_error=[(path, failed)], work=("service_up", path, latest), error=error)
 
 
 def template_revision(cloud: LocalCloud, name: str, old: dict[str, Json] | None, service: dict[str, Json], *, forced: bool) -> str:

@@ -209,6 +209,24 @@ def test_faults_on_purpose(cloud: LocalCloud) -> None:
     assert [ask(cloud, "GET", SECRETS).status_code for _time in range(2)] == [429, 200]
 
 
+def test_operations_that_fail_on_purpose(cloud: LocalCloud, google: Google) -> None:
+    cloud.fail_operation("run.*.create", 9, "Revision 'x' is not ready.")
+    services = google("run.v2").projects().locations().services()
+    parent = f"projects/{PROJECT}/locations/europe-west1"
+    body = {"template": {"containers": [{"image": "nginx:1.28"}]}}
+    assert google.run(services.create(parent=parent, serviceId="x", body=body))["error"] == {"code": 9, "message": "Revision 'x' is not ready."}
+    service = services.get(name=f"{parent}/services/x").execute()
+    assert (service["terminalCondition"]["state"], "latestReadyRevision" in service) == ("CONDITION_FAILED", False)
+    # It stays so with the same template, unless a new revision is asked for.
+    first = service["latestCreatedRevision"]
+    refused = google.run(services.patch(name=service["name"], body=body, updateMask="template"))["error"]
+    assert refused["message"] == f"Revision '{first.rpartition('/')[2]}' is not ready and cannot serve traffic."
+    assert "error" not in google.run(services.patch(name=service["name"], body=body, updateMask="template", forceNewRevision=True))
+    service = services.get(name=service["name"]).execute()
+    assert service["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
+    assert service["latestReadyRevision"] != first
+
+
 def test_quotas(cloud: LocalCloud) -> None:
     cloud.quotas["secretmanager.secrets"] = 1
     assert ask(cloud, "POST", f"{SECRETS}?secretId=one", {"replication": {"automatic": {}}}).status_code == 200

@@ -279,6 +279,16 @@ def test_a_service_of_cloud_run(cloud, run, apply, proxy):
     apply(cloud_run_service, name="prefect-proxy", region="us-central1", state="absent")
 
 
+def test_a_service_that_failed_for_a_passing_reason(cloud, run, apply, proxy):
+    cloud.fail_operation("run.projects.locations.services.*", 9, "Revision 'x' is not ready and cannot serve traffic.", times=2)
+    for _time in range(2):
+        assert run(cloud_run_service, **proxy)["msg"] == "run: Revision 'x' is not ready and cannot serve traffic."
+    mended = apply(cloud_run_service, **proxy)
+    assert mended["diff"]["before"]["terminalCondition"] == {"state": "CONDITION_FAILED"}
+    assert mended["service"]["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
+    assert mended["revision"].startswith("prefect-proxy-00003")
+
+
 def test_a_service_that_refers_to_nothing(cloud, run, proxy):
     lacking = {**proxy, "subnetwork": "none", "secret_env": [{"name": "A_B", "secret": "nginx", "version": "9"}], "service_account": "no" + ACCOUNT}
     refused = run(cloud_run_service, **lacking)["msg"]

@@ -251,12 +251,41 @@ def test_what_google_says_of_a_dry_run(google, run):
 
 
 def test_a_revision_that_does_not_start(google, run):
-    run()
+    run(**FULL)
+    google.objects[PATH]["template"]["revision"] = "proxy-00001-abc"
     google.objects[PATH]["terminalCondition"] = {"state": "CONDITION_FAILED", "message": "The container failed to start."}
+    checked = run(check_mode=True, **FULL)
+    body = {"template": BODY["template"]}
+    assert google.written() == [(f"PATCH {PATH}?updateMask=template&forceNewRevision=true&validateOnly=true", body)]
+    assert checked["changed"] is True
+    assert checked["diff"]["before"] == {"name": "proxy", **BODY, "terminalCondition": {"state": "CONDITION_FAILED"}}
+    assert checked["diff"]["after"] == {"name": "proxy", **BODY, "terminalCondition": {"state": "CONDITION_SUCCEEDED"}}
+
+    # It fails again.
     message = "the service 'proxy' is not ready (The container failed to start): look at its logs; an earlier revision keeps its traffic."
-    assert run()["msg"] == message
-    google.objects[PATH]["terminalCondition"] = {"state": "CONDITION_SUCCEEDED"}
-    assert run()["changed"] is False
+    assert run(**FULL)["msg"] == message
+    assert google.written() == [(f"PATCH {PATH}?updateMask=template&forceNewRevision=true", body)]
+
+    def recover(request):
+        google.objects[PATH]["terminalCondition"] = {"state": "CONDITION_SUCCEEDED"}
+        return google.answer(request)
+
+    google.api.routes[f"PATCH {PATH}"] = recover
+    done = run(**FULL)
+    assert (done["changed"], done["diff"]) == (True, checked["diff"])
+    assert run(**FULL)["changed"] is False
+    assert google.written() == []
+
+
+def test_what_failed_is_changed_and_deleted_like_any_other(google, run):
+    run(**FULL)
+    google.objects[PATH]["terminalCondition"] = {"state": "CONDITION_FAILED"}
+    run(**{**FULL, "description": "e"})
+    assert google.written() == [
+        (f"PATCH {PATH}?updateMask=description,template&forceNewRevision=true", {"description": "e", "template": BODY["template"]}),
+    ]
+    assert run(state="absent")["diff"]["before"] == {"name": "proxy"}
+    assert google.written() == [(f"DELETE {PATH}", None)]
 
 
 def test_a_service_that_another_run_has_left_under_way(google, run, naps):
