@@ -42,12 +42,15 @@ REQUEST_TIMEOUT = 60
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 16.0)
 POLLING = (0.5, 1.0, 2.0, 4.0, 8.0)
 BUSY_PAUSE = 10.0
+# Seconds that Google may take to tell all its servers of a new account, a role, or an API that was enabled.
+SPREADING = 120
 
 PROJECT_ID = re.compile(r"^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$")
 # Google's names of "somebody else is at it": Cloud SQL, Compute Engine, and the APIs with google.rpc statuses.
 BUSY = {"operationInProgress", "resourceNotReady", "ABORTED"}
 API_DISABLED = {"SERVICE_DISABLED", "accessNotConfigured"}
 FORBIDDEN = {"PERMISSION_DENIED", "IAM_PERMISSION_DENIED", "forbidden", "notAuthorized"}
+UNKNOWN_ACCOUNT = re.compile(r"Service account \S+ does not exist")
 EXHAUSTED = {"RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", "quotaExceeded", "rateLimitExceeded"}
 
 
@@ -124,7 +127,7 @@ def make_credentials(params: Json) -> t.Any:
     if kind == "accesstoken":
         if not params["access_token"]:
             raise GcpError("access_token is missing, and auth_kind is accesstoken", "give what `gcloud auth print-access-token` prints")
-        return google.oauth2.credentials.Credentials(params["access_token"])
+        return counted(google.oauth2.credentials.Credentials(params["access_token"]), params["project"])
     if kind == "machineaccount":
         from google.auth import compute_engine
 
@@ -132,12 +135,22 @@ def make_credentials(params: Json) -> t.Any:
     if kind == "serviceaccount":
         return service_account_credentials(params["service_account_file"], params["service_account_contents"], scopes)
     try:
-        return google.auth.default(scopes=scopes)[0]
+        found = google.auth.default(scopes=scopes)[0]
     except google.auth.exceptions.GoogleAuthError as exc:
         raise GcpError(
             f"auth_kind is application, and there are no application default credentials ({first_words(exc)})",
             "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS, or choose another auth_kind",
         ) from exc
+    return counted(found, params["project"]) if isinstance(found, google.oauth2.credentials.Credentials) else found
+
+
+def counted(credentials: t.Any, project: str) -> t.Any:
+    """Have what a person asks counted as the project's ("About the quota project").
+
+    Where a path names no project, Google else takes the one of the program that the person signed in with, or whatever project was last set
+    there. A service account's own project counts; it has what it needs there, and need not have the right to use another's quota.
+    """
+    return credentials.with_quota_project(os.environ.get("GOOGLE_CLOUD_QUOTA_PROJECT") or project)
 
 
 def service_account_credentials(path: str | None, contents: str | None, scopes: list[str]) -> t.Any:
@@ -187,10 +200,10 @@ class GcpClient:
         """Make a name fit to be a part of a path."""
         return quote(name, safe="")
 
-    def get(self, api: str, path: str, **query: t.Any) -> Json | None:
-        """Read an object; None where there is none."""
+    def get(self, api: str, path: str, *, method: str = "GET", body: Json | None = None, **query: t.Any) -> Json | None:
+        """Read an object; None where there is none. Some are read by POST."""
         try:
-            return self.request(api, "GET", path, query=query)
+            return self.request(api, method, path, body=body, query=query)
         except GcpError as exc:
             if exc.status == 404:
                 return None
@@ -251,6 +264,10 @@ class GcpClient:
             try:
                 return self._send(api, method, path, body, query or {})
             except GcpError as exc:
+                # Who lacks the right to have it counted as the project's may still look at most things. gcloud goes on without, too.
+                if "USER_PROJECT_DENIED" in exc.reasons and self._session.credentials.quota_project_id:
+                    self._session.credentials = self._session.credentials.with_quota_project(None)
+                    continue
                 busy = wait_while_busy and exc.status in (400, 409) and bool(exc.reasons & BUSY)
                 # What may have arrived is sent again only if it does no harm twice.
                 passing = exc.status in ((429, 503) if method == "POST" else (429, 500, 502, 503, 504)) or ("unreachable" in exc.reasons and method != "POST")
@@ -258,6 +275,18 @@ class GcpClient:
                 if busy and time.monotonic() + pause > deadline:
                     raise PendingError(f"another operation takes longer than {self.timeout} s ({str(exc).rstrip('.')})", "run this again later") from exc
                 if not pause or time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+
+    def insist(self, attempt: t.Callable[[], Json], passes: t.Callable[[GcpError], bool]) -> Json:
+        """Try again, for a while, what fails only until all of Google knows what was just made or allowed."""
+        deadline, pauses = time.monotonic() + min(SPREADING, self.timeout), list(BACKOFF)
+        while True:
+            try:
+                return attempt()
+            except GcpError as exc:
+                pause = pauses.pop(0) if len(pauses) > 1 else pauses[0]
+                if not passes(exc) or time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
 
@@ -294,20 +323,31 @@ class GcpClient:
 
     def _remedy(self, api: str, reasons: set[str], message: str, error: Json) -> str:
         """Say what helps against an error of Google's, where that is known."""
+        who = f"serviceAccount:{self.principal}" if "@" in self.principal else "the account in use"
+        if "requires a quota project" in message:
+            return f"grant roles/serviceusage.serviceUsageConsumer in {self.project} to {who}"
         if reasons & API_DISABLED:
             service = error_metadata(error).get("service") or APIS[api].endpoint.split("/")[2]
-            return f"enable the API by `gcloud services enable {service} --project {self.project}`, and give it some minutes"
+            consumer = str(error_metadata(error).get("consumer") or self.project).removeprefix("projects/")
+            remedy = f"enable the API by `gcloud services enable {service} --project {consumer}`, and give it some minutes"
+            return remedy if consumer == self.project else f"{remedy}; what these credentials ask counts as that project's"
         if reasons & FORBIDDEN:
-            who = f"serviceAccount:{self.principal}" if "@" in self.principal else "the account in use"
-            if "actas" in message.lower():
-                return f"grant roles/iam.serviceAccountUser on that service account to {who}"
-            permission = error_metadata(error).get("permission") or "".join(re.findall(r"(?:[Pp]ermission|Required) '([a-z]+\.[\w.]+)'", message)[:1])
-            return f"grant {APIS[api].role}{f' (or what else holds {permission})' if permission else ''} in {self.project} to {who}"
+            return self._grant(api, message, error, who)
         if reasons & EXHAUSTED:
             return f"wait, or ask for a greater quota on the quotas page of {self.project}"
         if "UNAUTHENTICATED" in reasons:
             return "renew the credentials, or give others; an access token lasts an hour"
-        return ""
+        return "create it first, or correct its name" if UNKNOWN_ACCOUNT.search(message) else ""
+
+    def _grant(self, api: str, message: str, error: Json, who: str) -> str:
+        if "actas" in message.lower():
+            return f"grant roles/iam.serviceAccountUser on that service account to {who}"
+        permission = error_metadata(error).get("permission") or "".join(re.findall(r"(?:[Pp]ermission|Required) '([a-z]+\.[\w.]+)'", message)[:1])
+        if api == "servicenetworking" and permission.startswith("compute."):
+            # It is not the caller who lacks it: Google gives its own account this role some time after the API was enabled, or never.
+            agent = "service-NUMBER@service-networking.iam.gserviceaccount.com, with the number of the network's project"
+            return f"grant roles/servicenetworking.serviceAgent in that project to serviceAccount:{agent}"
+        return f"grant {APIS[api].role}{f' (or what else holds {permission})' if permission else ''} in {self.project} to {who}"
 
 
 def api_endpoint(api: str) -> str:
@@ -529,8 +569,9 @@ def converge_members(client: GcpClient, api: str, path: str, roles: t.Collection
 
     Bindings with a condition are others' business and stay as they are.
     """
-    wanted, pauses = set(members), list(BACKOFF)
-    while True:
+    wanted = set(members)
+
+    def attempt() -> Json:
         policy = _read_policy(client, api, path)
         bindings: dict[str, set[str]] = {}
         conditional = []
@@ -543,29 +584,23 @@ def converge_members(client: GcpClient, api: str, path: str, roles: t.Collection
         after = {role: {"present": have | wanted, "absent": have - wanted, "exclusive": wanted}[state] for role, have in before.items()}
         diff = {side: {role: sorted(have) for role, have in found.items()} for side, found in (("before", before), ("after", after))}
         result = {"changed": before != after, "diff": diff}
-        if not result["changed"] or client.check_mode:
-            return result
-        policy["bindings"] = [{"role": role, "members": sorted(have)} for role, have in {**bindings, **after}.items() if have] + conditional
-        try:
+        if result["changed"] and not client.check_mode:
+            policy["bindings"] = [{"role": role, "members": sorted(have)} for role, have in {**bindings, **after}.items() if have] + conditional
             client.request(api, "POST", f"{path}:setIamPolicy", body={"policy": policy}, wait_while_busy=False)
-        except GcpError as exc:
-            # Somebody else has changed the policy since it was read: its etag is another one now.
-            if exc.status != 409 or not pauses:
-                raise
-        else:
-            return result
-        time.sleep(pauses.pop(0))
+        return result
+
+    # Somebody else has changed the policy since it was read: its etag is another one now. Or an account is too new for IAM to know it.
+    return client.insist(attempt, lambda exc: exc.status == 409 or (exc.status == 400 and bool(UNKNOWN_ACCOUNT.search(str(exc)))))
 
 
 def _read_policy(client: GcpClient, api: str, path: str) -> Json:
     # Version 3 shows bindings with conditions; to write back what an older one shows would take the conditions away.
-    if api == "cloudresourcemanager":
-        policy = client.request(api, "POST", f"{path}:getIamPolicy", body={"options": {"requestedPolicyVersion": 3}})
-    elif api == "iam":
-        policy = client.request(api, "POST", f"{path}:getIamPolicy", query={"options.requestedPolicyVersion": 3})
-    else:
-        # Of what a dry run has not made, there is no policy.
-        policy = client.get(api, f"{path}:getIamPolicy", **{"options.requestedPolicyVersion": 3}) or {}
+    # Of what a dry run has not made, there is no policy.
+    ways: dict[str, Json] = {
+        "cloudresourcemanager": {"method": "POST", "body": {"options": {"requestedPolicyVersion": 3}}},
+        "iam": {"method": "POST", "options.requestedPolicyVersion": 3},
+    }
+    policy = client.get(api, f"{path}:getIamPolicy", **ways.get(api, {"options.requestedPolicyVersion": 3})) or {}
     return {**policy, "version": 3}
 
 

@@ -11,6 +11,8 @@ module: project_services
 short_description: Enable APIs of a Google Cloud project
 description:
   - Enables those of the named APIs that are not, all in one request. None is ever disabled.
+  - Then it waits for up to two minutes until those that the modules of this collection use answer, since Google does not know everywhere at once
+    that an API is enabled.
 version_added: 0.1.0
 author:
   - selfhost.prefect contributors (!UNKNOWN)
@@ -56,10 +58,30 @@ import re
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhost.prefect.plugins.module_utils._gcp import GcpClient, GcpError, Json, run_module
+from ansible_collections.selfhost.prefect.plugins.module_utils._gcp import API_DISABLED, GcpClient, GcpError, Json, run_module
 
 # What one request may name.
 MOST = 20
+# A read of each API that the modules use. Whatever it answers, it knows by then that it is enabled.
+READS = {
+    "cloudresourcemanager.googleapis.com": ("cloudresourcemanager", "v3/projects/{project}"),
+    "compute.googleapis.com": ("compute", "projects/{project}"),
+    "iam.googleapis.com": ("iam", "v1/projects/{project}/serviceAccounts?pageSize=1"),
+    "run.googleapis.com": ("run", "v2/projects/{project}/locations/us-central1/services?pageSize=1"),
+    "secretmanager.googleapis.com": ("secretmanager", "v1/projects/{project}/secrets?pageSize=1"),
+    "servicenetworking.googleapis.com": ("servicenetworking", "v1/services/servicenetworking.googleapis.com/connections"),
+    "sqladmin.googleapis.com": ("sql", "v1/projects/{project}/instances?maxResults=1"),
+}
+
+
+def wait_until_known(client: GcpClient, service: str) -> None:
+    """Go on once the API itself knows that it is enabled, also for modules that would not wait."""
+    api, path = READS[service]
+    try:
+        client.insist(lambda: client.request(api, "GET", path.format(project=client.project)), lambda exc: bool(exc.reasons & API_DISABLED))
+    except GcpError as exc:
+        if exc.status is None or exc.reasons & API_DISABLED:
+            raise
 
 
 def run(module: AnsibleModule, client: GcpClient) -> Json:
@@ -75,6 +97,8 @@ def run(module: AnsibleModule, client: GcpClient) -> Json:
     missing = [name for name in services if states.get(name) != "ENABLED"]
     if missing and not module.check_mode:
         client.write("serviceusage", "POST", f"v1/{parent}/services:batchEnable", {"serviceIds": missing})
+        for service in filter(READS.get, missing):
+            wait_until_known(client, service)
     before = {name: states.get(name, "DISABLED") for name in services}
     return {"changed": bool(missing), "enabled": missing, "diff": {"before": before, "after": dict.fromkeys(services, "ENABLED")}}
 

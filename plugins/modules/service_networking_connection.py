@@ -177,11 +177,14 @@ class Connection(Resource):
     api = "servicenetworking"
     unordered: t.ClassVar[dict[str, str]] = {"reservedPeeringRanges": ""}
 
-    def __init__(self, client: GcpClient, network: Network, params: Json) -> None:
+    def __init__(self, client: GcpClient, network: Network, ranges: list[Range], params: Json) -> None:
         project = client.get("cloudresourcemanager", f"v3/projects/{network.project}")
         if project is None and not client.check_mode:
             raise GcpError(f"the project {network.project!r} does not exist, or the credentials have no right to see it", "correct project or network")
-        # This API wants the project's number.
+        self.link = network.link
+        self.ranges = ranges
+        # This API wants the project's number, which a dry run cannot learn before the first one.
+        self.has_number = project is not None
         self.network = f"{project['name']}/global/networks/{network.name}" if project else network.link
         self.service = f"services/{params['service']}"
         self.collection = f"v1/{self.service}/connections"
@@ -191,6 +194,9 @@ class Connection(Resource):
         super().__init__(client, peering, f"{self.collection}/{peering}", wanted if params["state"] == "present" else None)
 
     def read(self) -> Json | None:
+        # Of a network that is not there yet, Google lists nothing but an error. One that has a range is there.
+        if not self.has_number or (not any(item.current for item in self.ranges) and self.client.get("compute", self.link) is None):
+            return None
         connections = self.client.list(self.api, self.collection, "connections", network=self.network)
         return next((item for item in connections if item.get("service", self.service) == self.service), None)
 
@@ -200,7 +206,11 @@ class Connection(Resource):
         return {name: [item for item in value if item in there] for name, value in self.wanted.items()}
 
     def create(self) -> None:
-        self.client.write(self.api, "POST", self.collection, {"network": self.network, **self.wanted})
+        def attempt() -> Json:
+            return self.client.write(self.api, "POST", self.collection, {"network": self.network, **self.wanted})
+
+        # The operation fails, and not the request, while Google's own account has not got its role yet.
+        self.client.insist(attempt, lambda exc: exc.status is None and "PERMISSION_DENIED" in exc.reasons)
 
     def update(self) -> None:
         ranges = [*(self.current or {}).get("reservedPeeringRanges", ()), *self.wanted["reservedPeeringRanges"]]
@@ -231,7 +241,7 @@ def run(module: AnsibleModule, client: GcpClient) -> Json:
     check_ranges(params["ranges"])
     network = parse_network(params["network"], client.project)
     ranges = [Range(client, network, item, params["state"] == "absent") for item in params["ranges"]]
-    connection = Connection(client, network, params)
+    connection = Connection(client, network, ranges, params)
     # A connection needs its ranges, so they come first and go last.
     order: list[Resource] = [*ranges, connection] if params["state"] == "present" else [connection, *ranges]
     results = {resource.name: converge(resource) for resource in order}

@@ -73,6 +73,7 @@ def serve(options: argparse.Namespace) -> None:
         options.project, options.number, port=options.port, folder=FOLDER, operation_polls=0, operation_seconds=0.5, apis=options.enable, machines=machines
     ) as cloud:
         variables = {**cloud.endpoint_environment(), **cloud.proxy_environment(), "LOCAL_GCP_CA_BUNDLE": BUNDLE}
+        cloud.spreading_calls = 1
         (FOLDER / "environment.json").write_text(json.dumps(variables))
         ended.wait()
 

@@ -39,8 +39,10 @@ GCLOUD_NAMES = {
     "cloudbuild": "CLOUDBUILD",
     "vpcaccess": "VPCACCESS",
 }
-# Cloud APIs, "Enabled services": these are on before anybody has enabled one.
-ALWAYS_ENABLED = {"serviceusage", "cloudresourcemanager", "iam"}
+# Service Usage, "Enabled services", as far as this cloud has them: these are on before anybody has enabled one.
+ALWAYS_ENABLED = {"serviceusage"}
+# The project of gcloud itself, which people's requests count as where they name no other.
+GCLOUD_PROJECT = "764086051850"
 
 
 def handles(*method_ids: str) -> t.Callable[[Handler], Handler]:
@@ -192,7 +194,7 @@ class LocalCloud:
     def ask(self, http: str, target: str, body: Json = None) -> Json:
         """One request as the owner, without a socket; it is in no log. For what a test needs to be there."""
         api, _slash, path = target.partition("/")
-        headers = {"Authorization": "Bearer owner"}
+        headers = {"Authorization": "Bearer owner", "X-Goog-User-Project": self.project}
         status, _headers, answer = self.answer(http, f"{api}.googleapis.com", f"/{path}", headers, b"" if body is None else json.dumps(body).encode())
         self.requests.pop()
         self.settle()
@@ -272,6 +274,7 @@ class LocalCloud:
         # By Compute's and Cloud SQL's patches null takes away; everywhere else it is nothing.
         if not (method.http == "PATCH" and api.service in ("compute", "sqladmin")):
             body = without_nulls(body)
+        self._check_quota_project(api, headers, email)
         call = Call(method, path, params, query, copy.deepcopy(body or {}), headers, email)
         self._check_enabled(api)
         self._check_permission(call)
@@ -311,6 +314,19 @@ class LocalCloud:
         )
         details = [error_info("SERVICE_DISABLED", "googleapis.com", service=api.host, consumer=f"projects/{self.project}")]
         raise GoogleError(403, text, reason="accessNotConfigured", details=details)
+
+    def _check_quota_project(self, api: discovery.Api, headers: t.Mapping[str, str], email: str) -> None:
+        """Cloud Quotas, "About the quota project": what a person asks counts as the project's that a header names, else as the resource's."""
+        named = headers.get("X-Goog-User-Project")
+        if named:
+            if not identity.allows(identity.roles_of(self, email, self.project_id(named)), "serviceusage.services.use"):
+                text = f"Caller does not have required permission to use project {named}. Grant the caller the roles/serviceusage.serviceUsageConsumer role."
+                raise GoogleError(403, text, details=[error_info("USER_PROJECT_DENIED", "googleapis.com", service=api.host, consumer=f"projects/{named}")])
+        elif api.service == "servicenetworking" and not email.endswith(".gserviceaccount.com"):
+            # Its paths name no project; "Troubleshoot your ADC setup" has the message.
+            text = f"Your application is authenticating by using local Application Default Credentials. The {api.host} API requires a quota project, which is"
+            details = [error_info("SERVICE_DISABLED", "googleapis.com", service=api.host, consumer=f"projects/{GCLOUD_PROJECT}")]
+            raise GoogleError(403, f"{text} not set by default.", details=details)
 
     def _check_permission(self, call: Call) -> None:
         permission = identity.permission_for(call.method.id)

@@ -61,7 +61,7 @@ def list_services(cloud: LocalCloud, call: Call) -> Json:
 def enable(cloud: LocalCloud, call: Call) -> Json:
     cloud.project_id(call.get("v1Id1"))
     api = short(cloud, call.get("servicesId"))
-    cloud.enabled[api] = True
+    cloud.enable([api])
     return begin(cloud, call, "EnableServiceResponse", {"service": service_json(cloud, api)})
 
 
@@ -73,7 +73,7 @@ def batch_enable(cloud: LocalCloud, call: Call) -> Json:
     if not 1 <= len(names) <= 20:
         raise GoogleError(400, f"The number of services must be from 1 to 20: {len(names)}.")
     apis = [short(cloud, name) for name in names]
-    cloud.enabled.update(dict.fromkeys(apis, True))
+    cloud.enable(apis)
     return begin(cloud, call, "BatchEnableServicesResponse", {"services": [service_json(cloud, api) for api in apis]})
 
 

@@ -35,7 +35,9 @@ class Google:
 
     def __call__(self, name: str, token: str = "owner") -> t.Any:
         options = {"api_endpoint": self.cloud.endpoint(name.partition(".")[0])}
-        return discovery.build_from_document(document(name), credentials=Credentials(token), client_options=options)
+        # Where the path does not say which project pays.
+        credentials = Credentials(token, quota_project_id=PROJECT if name.startswith("servicenetworking") else None)
+        return discovery.build_from_document(document(name), credentials=credentials, client_options=options)
 
     def refused(self, request: t.Any, code: int, text: str = "") -> dict[str, t.Any]:
         """The request is refused so; its error."""

@@ -194,6 +194,39 @@ def test_an_api_that_is_not_enabled() -> None:
         assert ask(cloud, "GET", NETWORKS).status_code == 200
 
 
+def test_what_is_enabled_on_the_first_day() -> None:
+    with LocalCloud(apis=[]) as cloud:
+        assert list(cloud.enabled) == ["serviceusage"]
+
+
+def test_an_api_that_was_enabled_a_moment_ago() -> None:
+    with LocalCloud(apis=[]) as cloud:
+        cloud.spreading_calls = 2
+        enable = "/serviceusage.googleapis.com/v1/projects/example-project/services/secretmanager.googleapis.com:enable"
+        assert ask(cloud, "POST", enable, {}).status_code == 200
+        assert [ask(cloud, "GET", SECRETS).status_code for _time in range(3)] == [403, 403, 200]
+
+
+def test_the_project_that_requests_count_as(cloud: LocalCloud) -> None:
+    cloud.make_network()
+    connections = (
+        "/servicenetworking.googleapis.com/v1/services/servicenetworking.googleapis.com/connections?network=projects/123456789012/global/networks/default"
+    )
+    refused = error_of(ask(cloud, "GET", connections))
+    assert "requires a quota project, which is not set by default" in refused["message"]
+    assert refused["details"][0]["metadata"]["consumer"] == "projects/764086051850"
+    named = {"X-Goog-User-Project": "example-project"}
+    assert ask(cloud, "GET", connections, **named).status_code == 200
+    assert ask(cloud, "GET", SECRETS, **{"X-Goog-User-Project": "other-project"}).status_code == 403
+
+    cloud.tokens.update(reader="reader@example.com", robot="robot@example-project.iam.gserviceaccount.com")
+    cloud.grants["reader@example.com"] = ["roles/secretmanager.viewer"]
+    cloud.grants["robot@example-project.iam.gserviceaccount.com"] = ["roles/servicenetworking.networksAdmin"]
+    assert error_of(ask(cloud, "GET", SECRETS, token="reader", **named))["details"][0]["reason"] == "USER_PROJECT_DENIED"
+    assert ask(cloud, "GET", SECRETS, token="reader").status_code == 200
+    assert ask(cloud, "GET", connections, token="robot").status_code == 200
+
+
 def test_a_project_that_is_somebody_elses(cloud: LocalCloud) -> None:
     refused = error_of(ask(cloud, "GET", SECRETS.replace("example-project", "other-project")))
     assert (refused["code"], refused["details"][0]["reason"]) == (403, "CONSUMER_INVALID")

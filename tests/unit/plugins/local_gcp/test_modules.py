@@ -193,6 +193,28 @@ def test_private_services_access(cloud, run, apply):
     apply(service_networking_connection, ranges=[{"name": "services"}, {"name": "more"}], state="absent", **at)
 
 
+def test_googles_own_account_gets_its_role_late(cloud, run):
+    cloud.make_network()
+    ranges = [{"name": "services", "address": "10.20.0.0", "prefix_length": 20}]
+    cloud.fail_operation("servicenetworking.services.connections.create", 7, "Required 'compute.globalAddresses.list' permission for 'projects/1'", times=20)
+    assert "grant roles/servicenetworking.serviceAgent" in run(service_networking_connection, network="default", ranges=ranges)["msg"]
+    del cloud.failing_operations[2:]
+    assert run(service_networking_connection, network="default", ranges=ranges)["changed"] is True
+    assert cloud.failing_operations == []
+    assert run(service_networking_connection, network="default", ranges=ranges)["changed"] is False
+
+
+def test_whose_quota_it_is(cloud, run):
+    cloud.make_network()
+    cloud.tokens["not-a-real-token"] = "networks@example.com"
+    cloud.grants["networks@example.com"] = ["roles/compute.networkAdmin", "resourcemanager.projects.get"]
+    arguments = {"network": "default", "ranges": [{"name": "services"}]}
+    refused = run(service_networking_connection, **arguments)["msg"]
+    assert refused.endswith("grant roles/serviceusage.serviceUsageConsumer in example-project to the account in use.")
+    cloud.grants["networks@example.com"] += ["serviceusage.services.use"]
+    assert run(service_networking_connection, **arguments)["changed"] is True
+
+
 def test_a_secret(cloud, apply):
     member = f"serviceAccount:{ACCOUNT}"
     cloud.ask("POST", "iam/v1/projects/example-project/serviceAccounts", {"accountId": "prefect-proxy"})
@@ -321,6 +343,30 @@ def test_roles(cloud, apply):
     apply(iam_binding, members=["user:a@example.com", "user:b@example.com"], **on)
     assert apply(iam_binding, members=["user:a@example.com"], state="exclusive", **on)["members"] == {"roles/iam.serviceAccountUser": ["user:a@example.com"]}
     assert apply(iam_binding, members=["user:a@example.com"], state="absent", **on)["members"] == {"roles/iam.serviceAccountUser": []}
+
+
+def test_a_new_account_is_not_known_at_once(cloud, run):
+    cloud.stale_reads = 2
+    cloud.ask("POST", "iam/v1/projects/example-project/serviceAccounts", {"accountId": "prefect-proxy"})
+    cloud.stale_reads = 0
+    granted = run(iam_binding, roles=["roles/logging.logWriter"], members=[f"serviceAccount:{ACCOUNT}"])
+    assert granted["changed"] is True
+    assert [request["status"] for request in cloud.requests if request["writes"]] == [400, 400, 200]
+
+
+def test_the_first_day_of_a_project(cloud, run):
+    cloud.enabled.clear()
+    cloud.enabled["serviceusage"] = True
+    cloud.spreading_calls = 2
+    roles = {"roles": ["roles/logging.logWriter"], "members": ["user:a@example.com"]}
+    services = [f"{name}.googleapis.com" for name in ("cloudresourcemanager", "compute", "iam", "run", "secretmanager", "servicenetworking", "sqladmin")]
+    for module, arguments in ((project_services, {"services": services}), (iam_binding, roles)):
+        assert run(module, check_mode=True, **arguments)["changed"] is True
+        assert writes(cloud) == []
+    assert run(project_services, services=services)["enabled"] == services
+    assert len([request for request in cloud.requests if request["status"] == 403 and request["method"] == "GET"]) == 2 * len(services)
+    assert 501 not in [request["status"] for request in cloud.requests]
+    assert run(iam_binding, **roles)["changed"] is True
 
 
 def test_a_project(cloud, run, apply):

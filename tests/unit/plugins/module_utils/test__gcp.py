@@ -34,6 +34,7 @@ from hypothesis import given as hypothesis_given
 from hypothesis import strategies as st
 
 PARAMS = {
+    "project": "my-project",
     "auth_kind": "application",
     "access_token": None,
     "service_account_file": None,
@@ -141,6 +142,27 @@ def test_application_default_credentials(key, tmp_path, monkeypatch):
         make_credentials(PARAMS)
 
 
+@pytest.mark.parametrize("elsewhere", [{}, {"quota_project_id": "last-used-project"}])
+def test_what_a_person_asks_counts_as_the_projects(elsewhere, tmp_path, monkeypatch):
+    path = tmp_path / "person.json"
+    path.write_text(json.dumps({"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r", **elsewhere}))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    person = {**PARAMS, "auth_kind": "application"}
+    token = {**PARAMS, "auth_kind": "accesstoken", "access_token": "x"}
+    assert [make_credentials(params).quota_project_id for params in (person, token)] == ["my-project"] * 2
+    # Google's own variable says otherwise.
+    monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", "central-project")
+    assert [make_credentials(params).quota_project_id for params in (person, token)] == ["central-project"] * 2
+
+
+def test_what_a_service_account_asks_counts_as_its_own_projects(key, tmp_path, monkeypatch):
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps(key))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    for params in ({"auth_kind": "application"}, {"auth_kind": "serviceaccount", "service_account_file": str(path)}, {"auth_kind": "machineaccount"}):
+        assert make_credentials({**PARAMS, **params}).quota_project_id is None
+
+
 # Talking
 
 
@@ -173,6 +195,28 @@ def test_read(google, client):
     assert client.get("sql", "v1/b") is None
     assert google.api.requests[0]["headers"]["Authorization"] == "Bearer not-a-real-token"
     assert google.api.requests[0]["headers"]["User-Agent"] == "ansible selfhost.prefect"
+
+
+def test_who_may_not_use_the_projects_quota_goes_on_without(google, make_client, naps):
+    def answer(request):
+        if "x-goog-user-project" in request["headers"]:
+            details = [{"reason": "USER_PROJECT_DENIED", "metadata": {"consumer": "projects/my-project"}}]
+            return 403, {"error": {"code": 403, "message": "Caller does not have required permission.", "status": "PERMISSION_DENIED", "details": details}}
+        return 200, {"name": "a"}
+
+    google.api.routes["POST /v1/a"] = answer
+    client = make_client(credentials=google_credentials(quota_project_id="my-project"))
+    assert client.request("sql", "POST", "v1/a") == {"name": "a"}
+    assert google.api.requests[0]["headers"]["x-goog-user-project"] == "my-project"
+    assert client.request("sql", "POST", "v1/a") == {"name": "a"}
+    assert (len(google.api.requests), naps) == (3, [])
+
+
+def test_a_service_account_that_may_not_use_a_quota_is_told_so(google, client):
+    google.fail("GET /v1/a", 403, "Denied.", details=[{"reason": "USER_PROJECT_DENIED"}])
+    with pytest.raises(GcpError, match="Denied"):
+        client.get("sql", "v1/a")
+    assert len(google.api.requests) == 1
 
 
 def test_names_in_paths():
@@ -263,6 +307,13 @@ DISABLED = {
     "status": "PERMISSION_DENIED",
     "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "SERVICE_DISABLED", "metadata": {"service": "sqladmin.googleapis.com"}}],
 }
+
+
+def disabled_in(consumer: str) -> dict[str, t.Any]:
+    return {"details": [{"reason": "SERVICE_DISABLED", "metadata": {"service": "sqladmin.googleapis.com", "consumer": f"projects/{consumer}"}}]}
+
+
+NO_QUOTA = "Your application is authenticating by using local credentials. The x API requires a quota project, which is not set by default"
 ENABLE = "enable the API by `gcloud services enable sqladmin.googleapis.com --project my-project`, and give it some minutes"
 TO_WHOM = "in my-project to the account in use"
 ACT_AS = "Permission 'iam.serviceaccounts.actAs' denied on service account x"
@@ -272,6 +323,18 @@ ACT_AS = "Permission 'iam.serviceaccounts.actAs' denied on service account x"
     ("status", "error", "message"),
     [
         (403, {"message": "Cloud SQL Admin API has not been used.\nMore.", **DISABLED}, f"Cloud SQL Admin API has not been used: {ENABLE}."),
+        (403, {"message": "Not used.", **disabled_in("my-project")}, f"Not used: {ENABLE}."),
+        (
+            403,
+            {"message": "Not used.", **disabled_in("123")},
+            f"Not used: {ENABLE.replace('my-project', '123')}; what these credentials ask counts as that project's.",
+        ),
+        (
+            403,
+            {"message": f"{NO_QUOTA}.", **disabled_in("123")},
+            f"{NO_QUOTA}: grant roles/serviceusage.serviceUsageConsumer {TO_WHOM}.",
+        ),
+        (400, {"message": "Service account a@b.c does not exist."}, "Service account a@b.c does not exist: create it first, or correct its name."),
         (403, {"message": "Access Not Configured.", "errors": [{"reason": "accessNotConfigured"}]}, f"Access Not Configured: {ENABLE}."),
         (
             403,
@@ -701,6 +764,40 @@ def test_somebody_else_changes_the_policy_meanwhile(google, client, policy, naps
     google.fail(f"POST /{POLICY_PATH}:setIamPolicy", 400, "No such role.")
     with pytest.raises(GcpError, match="No such role"):
         converge_members(client, "cloudresourcemanager", POLICY_PATH, ["roles/owner"], **arguments)
+
+
+def test_an_account_that_iam_does_not_know_yet(google, client, policy, naps):
+    write = google.api.routes[f"POST /{POLICY_PATH}:setIamPolicy"]
+    unknown = (400, {"error": {"code": 400, "message": "Service account a@b.c does not exist.", "status": "INVALID_ARGUMENT"}})
+    arguments = {"members": ["serviceAccount:a@b.c"], "state": "present"}
+    google.api.routes[f"POST /{POLICY_PATH}:setIamPolicy"] = [unknown] * 3 + [write]
+    assert converge_members(client, "cloudresourcemanager", POLICY_PATH, ["roles/viewer"], **arguments)["changed"] is True
+    assert naps == [1, 2, 4]
+    assert "serviceAccount:a@b.c" in policy["bindings"][0]["members"]
+
+    naps.clear()
+    google.api.routes[f"POST /{POLICY_PATH}:setIamPolicy"] = unknown
+    with pytest.raises(GcpError, match=r"a@b.c does not exist: create it first, or correct its name\.$"):
+        converge_members(client, "cloudresourcemanager", POLICY_PATH, ["roles/editor"], **arguments)
+    assert (naps[:6], 100 < sum(naps) <= 120) == ([1, 2, 4, 8, 16, 16], True)
+    # Not longer than the task says.
+    naps.clear()
+    client.timeout = 5
+    with pytest.raises(GcpError, match="does not exist"):
+        converge_members(client, "cloudresourcemanager", POLICY_PATH, ["roles/editor"], **arguments)
+    assert naps == [1, 2]
+
+
+@pytest.mark.parametrize(("api", "path"), [("cloudresourcemanager", POLICY_PATH), ("iam", "v1/x"), ("run", "v2/x")])
+def test_a_dry_run_of_a_policy_before_the_api_is_enabled(google, make_client, told, api, path):
+    for method in ("GET", "POST"):
+        google.fail(f"{method} /{path}:getIamPolicy", 403, "Not used.", **DISABLED)
+    arguments = {"members": ["user:d@example.com"], "state": "present"}
+    done = converge_members(make_client(check_mode=True), api, path, ["roles/viewer"], **arguments)
+    assert done == {"changed": True, "diff": {"before": {"roles/viewer": []}, "after": {"roles/viewer": ["user:d@example.com"]}}}
+    assert told[0].endswith("Until then, this goes on as if nothing were there.")
+    with pytest.raises(GcpError, match="enable the API"):
+        converge_members(make_client(), api, path, ["roles/viewer"], **arguments)
 
 
 def test_each_api_reads_its_policies_in_its_own_way(google, client):

@@ -9,6 +9,8 @@ from ansible_collections.selfhost.prefect.plugins.modules.project_services impor
 
 PATH = "/v1/projects/my-project/services"
 SQL, RUN = "sqladmin.googleapis.com", "run.googleapis.com"
+SERVICES = "/v2/projects/my-project/locations/us-central1/services"
+DISABLED = {"code": 403, "message": "Not used.", "details": [{"reason": "SERVICE_DISABLED", "metadata": {"service": RUN, "consumer": "projects/my-project"}}]}
 
 
 @pytest.fixture
@@ -35,11 +37,29 @@ def test_enable(google, enabled, run_google):
     assert google.written() == []
     done = run_google(main, services=[SQL, RUN])
     assert google.written() == [(f"POST {PATH}:batchEnable", {"serviceIds": [RUN]})]
+    assert google.reads()[-1] == SERVICES
     assert (done["changed"], done["enabled"], done["diff"]) == (True, [RUN], checked["diff"])
     assert done["diff"] == {"before": {RUN: "DISABLED", SQL: "ENABLED"}, "after": {RUN: "ENABLED", SQL: "ENABLED"}}
     assert enabled == {SQL, RUN}
     again = run_google(main, services=[SQL, RUN])
     assert (again["changed"], again["enabled"], google.api.asked()) == (False, [], [f"GET {PATH}:batchGet"])
+
+
+def test_an_api_that_does_not_know_yet(google, enabled, run_google, naps):
+    google.api.routes[f"GET {SERVICES}"] = [(403, {"error": DISABLED})] * 2 + [(403, {"error": {"code": 403, "message": "No.", "status": "PERMISSION_DENIED"}})]
+    assert run_google(main, services=[RUN, "iap.googleapis.com"])["enabled"] == ["iap.googleapis.com", RUN]
+    assert naps[-2:] == [1, 2]
+
+    enabled.discard(RUN)
+    naps.clear()
+    google.api.routes[f"GET {SERVICES}"] = (403, {"error": DISABLED})
+    message = "enable the API by `gcloud services enable run.googleapis.com --project my-project`, and give it some minutes."
+    assert run_google(main, services=[RUN])["msg"].endswith(message)
+    assert 100 < sum(naps) <= 121
+
+    enabled.discard(RUN)
+    google.api.routes[f"GET {SERVICES}"] = (200, "<html>")
+    assert "look for a proxy in between" in run_google(main, services=[RUN])["msg"]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ SUBNETWORKS = {
 def run(google, run_google):
     google.objects["/v3/projects/my-project"] = {"name": "projects/123"}
     google.objects[CONNECTIONS] = {}
+    google.objects[f"/compute/v1/{NETWORK}"] = {"name": "default"}
     google.objects["/compute/v1/projects/my-project/aggregated/subnetworks"] = {"items": SUBNETWORKS}
 
     def connect(request):
@@ -101,8 +102,40 @@ def test_a_project_that_nobody_has_heard_of(google, run):
     message = "the project 'another' does not exist, or the credentials have no right to see it: correct project or network."
     assert run(**arguments)["msg"] == message
     assert google.written() == []
-    # A dry run before the API is enabled cannot know.
+    # A dry run before the API is enabled cannot know, and names the network by no number that it could ask by.
+    google.objects["/compute/v1/projects/another/global/networks/default"] = {"name": "default"}
+    google.fail(f"GET {CONNECTIONS}", 400, "Invalid network.")
     assert run(check_mode=True, **arguments)["changed"] is True
+
+
+def test_a_network_that_is_not_there_yet(google, run):
+    del google.objects[f"/compute/v1/{NETWORK}"]
+    google.fail(f"GET {CONNECTIONS}", 404, "Network projects/123/global/networks/default not found.")
+    assert run(ranges=[{"name": "services"}], check_mode=True)["changed"] is True
+    assert CONNECTIONS not in google.reads()
+    assert run(ranges=[{"name": "services"}], state="absent")["changed"] is False
+
+
+def test_googles_own_account_gets_its_role_late(google, run, naps):
+    denied = {"code": 7, "message": "Required 'compute.globalAddresses.list' permission for 'projects/123'"}
+    connect = google.api.routes[f"POST {CONNECTIONS}"]
+    google.api.routes[f"POST {CONNECTIONS}"] = [(200, {"name": "operations/op", "done": True, "error": denied})] * 2 + [connect]
+    assert run(ranges=[{"name": "services"}])["changed"] is True
+    assert naps[-3:-1] == [1, 2]
+
+    google.objects[CONNECTIONS] = {}
+    google.api.routes[f"POST {CONNECTIONS}"] = (200, {"name": "operations/op", "done": True, "error": denied})
+    assert run(ranges=[{"name": "services"}])["msg"] == (
+        "servicenetworking: Required 'compute.globalAddresses.list' permission for 'projects/123': "
+        "grant roles/servicenetworking.serviceAgent in that project to serviceAccount:service-NUMBER@service-networking.iam.gserviceaccount.com, "
+        "with the number of the network's project."
+    )
+    assert len(google.written()) > 5
+
+    # Who may not ask for it at all is told at once.
+    google.fail(f"POST {CONNECTIONS}", 403, "Permission 'servicenetworking.services.addPeering' denied on x", "PERMISSION_DENIED")
+    assert run(ranges=[{"name": "services"}])["msg"].endswith("(or what else holds servicenetworking.services.addPeering) in my-project to the account in use.")
+    assert len(google.written()) == 1
 
 
 @pytest.mark.parametrize(
