@@ -68,8 +68,8 @@ requirements:
   - requests
 notes:
   - What a person asks counts as O(project)'s quota, or that of the project in C(GOOGLE_CLOUD_QUOTA_PROJECT). This takes C(serviceusage.services.use),
-    which C(roles/serviceusage.serviceUsageConsumer) holds; without it, all but private services access works. What a service account asks counts
-    as its own project's, unless its token is given by O(access_token).
+    which C(roles/serviceusage.serviceUsageConsumer) holds; without it, requests that name no project may be refused, as those for private services
+    access are. What a service account asks counts as its own project's, unless its token is given by O(access_token).
   - An API is asked at the address in C(CLOUDSDK_API_ENDPOINT_OVERRIDES_*), gcloud's environment variables, where one is set.
   - Requests that Google answers with 429 or 5xx are repeated with growing pauses. While another operation on the same object is under way, the module waits.
 """

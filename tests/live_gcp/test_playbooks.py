@@ -122,6 +122,19 @@ def test_from_no_project_to_hosts_in_one_run(cloud, controller: Controller, inve
     assert re.findall(r"[0-9a-f]{64}", again.text)[0] == said[0][2]
 
 
+def test_the_first_day_of_a_project(cloud, site) -> None:
+    cloud.enabled.clear()
+    # What docs/google-cloud.md has people enable.
+    cloud.enabled.update(serviceusage=True, compute=True)
+    cloud.spreading_calls = 1
+    everything = {"prefect_server_database_host": "", "nginx_proxy_backend": "cloud_run"}
+    dry = site("--check", **everything)
+    assert dry.ok, dry.output
+    assert cloud.writes() == []
+    done = site(**everything)
+    assert done.ok, done.output
+
+
 def test_teardown(cloud, controller: Controller, inventory: Path, site) -> None:
     assert site().ok
     made = len(cloud.writes())
