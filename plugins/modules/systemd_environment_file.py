@@ -13,6 +13,7 @@ version_added: 0.1.0
 description:
   - Writes a file for systemd's C(EnvironmentFile=), quoted so that the service gets each value to the letter.
   - The values of O(secrets) show up nowhere; the diff has their names, and tells one value from another by a fingerprint.
+    What the file holds as a secret stays one in the diff, even where O(variables) has it now.
     The file is readable to its owner alone from the first moment on.
 author: selfhost.prefect contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -68,21 +69,28 @@ from ansible_collections.selfhost.prefect.plugins.module_utils._secret import fi
 from ansible_collections.selfhost.prefect.plugins.module_utils._systemd import EnvironmentFileError, environment_file
 
 HEADER = "# Ansible managed\n"
+# What stands below it is secret, also for a later run that has it among the variables. In a file without it, all may be.
+SECRETS = "# Secrets\n"
 
 
 def shown(text: str, public: Container[str]) -> str:
     """The file with a fingerprint in the place of each value that is not known to be public."""
+    above, separator, below = text.partition(SECRETS)
+    return masked(above, public if separator else ()) + masked(below, ())
+
+
+def masked(text: str, public: Container[str]) -> str:
     pairs = [line.partition("=") for line in text.splitlines() if not line.startswith("#")]
     return "".join(f"{name}={value if name in public else fingerprint(value)}\n" for name, equals, value in pairs if equals)
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     path, variables, secrets = (module.params[name] for name in ("path", "variables", "secrets"))
-    before, after = read(path), HEADER + environment_file({**variables, **secrets})
+    public = {name: value for name, value in variables.items() if name not in secrets}
+    before, after = read(path), HEADER + environment_file(public) + SECRETS + environment_file(secrets)
     changed = before != after
     result: dict[str, Any] = {"path": path}
     if module._diff:
-        public = variables.keys() - secrets.keys()
         result["diff"] = {"before": shown(before or "", public), "after": shown(after, public), "before_header": path, "after_header": path}
     if changed and not module.check_mode:
         write(path, after)

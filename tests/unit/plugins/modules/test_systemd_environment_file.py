@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.selfhost.prefect.plugins.module_utils._secret import fingerprint
-from ansible_collections.selfhost.prefect.plugins.modules.systemd_environment_file import HEADER, main
+from ansible_collections.selfhost.prefect.plugins.modules.systemd_environment_file import HEADER, SECRETS, main
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def run(run_module, path):
 def test_writes_once(run, path):
     result = run()
     assert (result["changed"], result["path"]) == (True, str(path))
-    assert path.read_text() == HEADER + 'KEY="made-up"\n'
+    assert path.read_text() == HEADER + SECRETS + 'KEY="made-up"\n'
     assert path.stat().st_mode & 0o777 == 0o600
     assert run()["changed"] is False
 
@@ -52,13 +52,22 @@ def test_the_diff_has_values_that_are_public(run):
     assert result["diff"]["after"] == f'COLOR="blue"\nKEY={fingerprint(chr(34) + "made-up" + chr(34))}\n'
 
 
-def test_what_became_secret_is_not_shown(run):
+def test_a_name_that_is_both_is_a_secret(run, path):
     run(variables={"KEY": "made-up-to-be-seen"}, secrets={"KEY": "made-up"})
+    assert path.read_text() == HEADER + SECRETS + 'KEY="made-up"\n'
+
+
+def test_what_was_or_became_a_secret_is_not_shown(run):
+    run()
+    moved = run(variables={"KEY": "plain"}, secrets={})["diff"]
+    assert (moved["before"], moved["after"]) == (f"KEY={fingerprint(chr(34) + 'made-up' + chr(34))}\n", 'KEY="plain"\n')
+    back = run()["diff"]
+    assert back["before"] == f"KEY={fingerprint(chr(34) + 'plain' + chr(34))}\n"
 
 
 def test_a_file_of_somebody_else_is_shown_as_little(run, path):
     path.write_text("made-up\nOLD=made-up\n")
-    assert run()["diff"]["before"] == f"OLD={fingerprint('made-up')}\n"
+    assert run(variables={"OLD": "another"})["diff"]["before"] == f"OLD={fingerprint('made-up')}\n"
 
 
 def test_sets_the_mode(run, path):
