@@ -122,6 +122,7 @@ pruned:
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import http.client
 import json
@@ -143,7 +144,9 @@ COMPLETE = ".complete"
 # uvicorn uses them where they are. Without them, several API processes under one socket cost 44 ms a request
 # (no TCP_NODELAY: https://github.com/Kludex/uvicorn/issues/3149).
 UVICORN_ACCELERATORS = ("uvloop", "httptools")
-VENV_NAME = re.compile(r".+-[0-9a-f]{10}")
+# With 2.1 the scheduler of Prefect 3.8 fails at each insert. A lock has a version of its own.
+UNLOCKED = ("sqlalchemy<2.1",)
+VENV_NAME = re.compile(r"\d+(\.\d+)+[a-z0-9.+]*-[0-9a-f]{10}")
 
 
 class Venv:
@@ -170,7 +173,12 @@ class Venv:
 
     def folders(self) -> list[str]:
         """Names of the environments, finished or not."""
-        return [name for name in os.listdir(self.root) if VENV_NAME.fullmatch(name)] if os.path.isdir(self.root) else []
+        names = os.listdir(self.root) if os.path.isdir(self.root) else []
+        return [name for name in names if VENV_NAME.fullmatch(name) and (self.is_complete(name) or self.is_venv(name))]
+
+    def is_venv(self, name: str) -> bool:
+        """By what is there first when one is built, and last when one is removed, of all that takes space."""
+        return bool(glob.glob(os.path.join(self.root, name, "lib", "python3*", "site-packages")))
 
     def environments(self) -> list[str]:
         """Names of the finished environments, the youngest first."""
@@ -209,14 +217,16 @@ class Venv:
         free = shutil.disk_usage(folder).free
         if free < self.params["free_bytes"]:
             self.fail(
-                f"{self.root} has {free >> 20} MiB of free space, and an installation of Prefect wants {self.params['free_bytes'] >> 20} MiB: "
-                "free some, or choose a folder on a larger disk."
+                f"path (prefect_runtime_path) is {self.root}, which has {free >> 20} MiB of free space, and an installation of Prefect wants "
+                f"{self.params['free_bytes'] >> 20} MiB: free some, or write a folder on a larger disk."
             )
 
     def build(self) -> None:
         bundle = self.params["ca_bundle"]
         if bundle and not os.path.isfile(bundle):
-            self.fail(f"ca_bundle is {bundle}, which is no file on this host: bring the PEM bundle there first.")
+            self.fail(
+                f"ca_bundle (prefect_runtime_ca_bundle or prefect_ca_bundle) is {bundle}, which is no file on this host: bring the PEM bundle there first."
+            )
         # A version that is new here shares little with what was cached for another, which would stay for ever.
         if not any(name.startswith(f"{self.params['version']}-") for name in self.environments()):
             shutil.rmtree(self.cache, ignore_errors=True)
@@ -251,7 +261,7 @@ class Venv:
         if self.params["requirements"] is not None:
             calls = [[*hashes, "--requirements", lock_file]]
         else:
-            beside = [pin for name in UVICORN_ACCELERATORS if (pin := pinned(lock, name) if lock else name)]
+            beside = [pin for name in UVICORN_ACCELERATORS if (pin := pinned(lock, name))] if lock else [*UVICORN_ACCELERATORS, *UNLOCKED]
             # The locks have a wheel for everything, and to build one would be to run code whose own requirements have no hashes.
             no_build = ["--no-build"] if lock else []
             calls = [[*hashes, *no_build, "--constraints", lock_file, f"prefect{extras}=={version}", *beside]]
@@ -328,8 +338,6 @@ def run(wish: Venv) -> dict[str, Any]:
     environments, links = wish.environments(), wish.links()
 
     build, switch = not wish.is_complete(wish.name), bool(link) and links.get(link) != wish.name
-    if build:
-        wish.check_disk()
     if build and not check_mode:
         wish.build()
     if switch and not check_mode:
@@ -381,6 +389,9 @@ def main() -> None:
     os.umask(0o022)
     try:
         wish = Venv(module)
+        # Before the folder is made.
+        if not wish.is_complete(wish.name):
+            wish.check_disk()
         with contextlib.nullcontext() if module.check_mode else wish.alone():
             result = run(wish)
         module.exit_json(**result)

@@ -311,7 +311,7 @@ PINS = ["uvloop==0.22.1", "httptools==0.7.1"]
         ),
         (
             {"constraints": None, "exclude_newer": "2026-05-15T00:00:00Z"},
-            [["--constraints", "lock.txt", "prefect==3.8.8", "uvloop", "httptools"]],
+            [["--constraints", "lock.txt", "prefect==3.8.8", "uvloop", "httptools", "sqlalchemy<2.1"]],
         ),
         (
             {"wheelhouse": "WHEELHOUSE", "constraints": PLAIN},
@@ -382,19 +382,21 @@ def test_of_those_that_no_link_names_the_oldest_are_pruned(host, environments, l
 
 
 def test_what_was_never_finished_is_pruned(host):
-    host.environment("3.0.0-0123456789", complete=False)
+    (host.root / "3.0.0-0123456789/lib/python3.11/site-packages").mkdir(parents=True)
     result = host.install()
     assert result["pruned"] == [f"{host.root}/3.0.0-0123456789"]
     assert host.names() == {os.path.basename(result["venv"])}
 
 
 def test_what_is_no_environment_is_nobody_s_to_prune(host):
-    for name in ("backup", "3.8.8", "3.8.8-old", "notes-0123456789abc"):
-        (host.root / name).mkdir(parents=True)
+    for name in ("backup", "backup-1732612345", "3.8.8", "3.8.8-old", "3.8.8-1732612345", "notes-0123456789abc"):
+        (host.root / name / "lib").mkdir(parents=True)
+    (host.root / "backup-1732612345/.complete").touch()
     (host.root / "prefect_worker.py").touch()
     assert host.install(keep=1)["pruned"] == []
     assert (host.root / "prefect_worker.py").exists()
-    assert {"3.8.8", "3.8.8-old"} < host.names()
+    assert {"3.8.8", "3.8.8-old", "3.8.8-1732612345"} < host.names()
+    assert (host.root / "backup-1732612345").exists()
 
 
 def test_an_interrupted_removal_leaves_nothing_that_looks_finished(host, monkeypatch):
@@ -544,7 +546,9 @@ def test_the_certificate_of_the_index_is_checked_by_the_bundle(host, raw_server,
 
 
 def test_a_bundle_that_is_not_there(bare):
-    assert bare.install(ca_bundle="/nowhere.pem")["msg"] == "ca_bundle is /nowhere.pem, which is no file on this host: bring the PEM bundle there first."
+    assert bare.install(ca_bundle="/nowhere.pem")["msg"] == (
+        "ca_bundle (prefect_runtime_ca_bundle or prefect_ca_bundle) is /nowhere.pem, which is no file on this host: bring the PEM bundle there first."
+    )
 
 
 @pytest.mark.parametrize("check_mode", [False, True])
@@ -552,8 +556,10 @@ def test_too_little_space(bare, monkeypatch, check_mode):
     usage = shutil.disk_usage("/")._replace(free=300 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     assert bare.install(check_mode=check_mode, free_bytes=1 << 30)["msg"] == (
-        f"{bare.root} has 300 MiB of free space, and an installation of Prefect wants 1024 MiB: free some, or choose a folder on a larger disk."
+        f"path (prefect_runtime_path) is {bare.root}, which has 300 MiB of free space, and an installation of Prefect wants 1024 MiB: "
+        "free some, or write a folder on a larger disk."
     )
+    assert not bare.root.exists()
 
 
 def test_space_that_runs_out_meanwhile_is_given_back(running, monkeypatch):
