@@ -134,18 +134,18 @@ json.dump(answer, sys.stdout)
 
 # What the user sees, by what the probe found: what is wrong, and what to do about it.
 FAULTS = {
-    "name": "its host name is not resolved ({detail}). Write a name or an address that this host can resolve.",
+    "name": "its host name is not resolved ({detail}). Correct {address}: write a name or an address that this host can resolve.",
     "tls": "TLS fails ({detail}). Give the authority that signed the server's certificate in {ca_file}; where the certificate"
     " does not carry the host's name, as Cloud SQL's does not, set {check_hostname} to false.",
     "no tls": "it offers no TLS ({detail}). Turn TLS on there, or leave {ca_file} empty.",
     "certificate file": "its certificate authority cannot be read ({detail}). In {ca_file}, name a PEM file of this host that the user {user} may read.",
-    "timeout": "it does not answer within {timeout} s. See whether a firewall stands between, and whether host and port are right.",
-    "refused": "nothing answers there ({detail}). See whether PostgreSQL runs and listens on that address and port.",
-    "no database": "it has no such database ({detail}). Create it, owned by the user, or correct the name.",
+    "timeout": "it does not answer within {timeout} s. See whether a firewall stands between, or correct {address}.",
+    "refused": "nothing answers there ({detail}). See whether PostgreSQL runs and listens there, or correct {address}.",
+    "no database": "it has no such database ({detail}). Create it, owned by the user, or correct {name}.",
     "password": "it refuses the password ({detail}). Correct {password}.",
     "access": "it lets this user not in ({detail}). See its pg_hba.conf; where that demands TLS, set {ca_file}.",
     "full": "it takes no more connections ({detail}). Raise its max_connections, or lower pool_size and max_overflow of what uses it.",
-    "no postgresql": "what listens there is no PostgreSQL, or breaks every connection off ({detail}). Correct the host and the port.",
+    "no postgresql": "what listens there is no PostgreSQL, or breaks every connection off ({detail}). Correct {address}.",
     "sqlite": "{detail}. Restore a backup of it, or move it away to begin with an empty one.",
     "other": "{detail}",
 }
@@ -154,14 +154,18 @@ FAULTS = {
 class Names(TypedDict):
     """What the user calls that which a remedy tells them to write."""
 
+    address: str
     ca_file: str
     check_hostname: str
+    name: str
     password: str
 
 
 NAMES: Names = {
+    "address": "the host and the port in the URL",
     "ca_file": "ca_file of the settings' sqlalchemy.connect_args.tls",
     "check_hostname": "its check_hostname",
+    "name": "the name in the URL",
     "password": "the one in the URL",
 }
 
@@ -211,9 +215,13 @@ class Database:
             return {"server_version": "", "max_connections": 0, "tls": False, **seen}
         if seen["version_num"] < OLDEST_POSTGRESQL[0] * 10000 + OLDEST_POSTGRESQL[1]:
             oldest = ".".join(map(str, OLDEST_POSTGRESQL))
-            raise self.fault(f"it is PostgreSQL {seen['server_version']}, and Prefect needs {oldest} or newer", "Upgrade it, or name another.", "too old")
+            raise self.fault(
+                f"it is PostgreSQL {seen['server_version']}, and Prefect needs {oldest} or newer",
+                f"Upgrade it, or name another in {self.names['address']}.",
+                "too old",
+            )
         if seen["replica"]:
-            raise self.fault("it is a replica, which only reads", "Name the primary.", "replica")
+            raise self.fault("it is a replica, which only reads", f"Name the primary in {self.names['address']}.", "replica")
         return seen
 
     def wish(self) -> dict[str, Any]:

@@ -41,7 +41,9 @@ options:
     type: dict
     default: {}
   user:
-    description: The system user to connect and to migrate as, that is the server's. The file of a SQLite database has to be theirs.
+    description:
+      - The system user to connect and to migrate as, that is the server's. The file of a SQLite database has to be theirs.
+      - In check mode it may be missing, too.
     type: str
     required: true
   wait_timeout:
@@ -86,6 +88,7 @@ revision:
 import glob
 import json
 import os
+import pwd
 import re
 import subprocess
 from typing import Any
@@ -96,8 +99,10 @@ from ansible_collections.selfhost.prefect.plugins.module_utils._database import 
 
 # It is the module of a role, whose variables these are.
 NAMES: Names = {
+    "address": "prefect_server_database_host and prefect_server_database_port, or prefect_server_database_url",
     "ca_file": "prefect_server_database_tls_ca_file",
     "check_hostname": "prefect_server_database_tls_check_hostname",
+    "name": "prefect_server_database_name, or the one in prefect_server_database_url",
     "password": "prefect_server_database_password, or the one in prefect_server_database_url",
 }
 
@@ -141,8 +146,17 @@ def variables(settings: dict[str, Any], prefix: str) -> dict[str, str]:
     return found
 
 
+def is_bare(params: dict[str, Any]) -> bool:
+    """Whether this host still lacks what a dry run only foretells. It may have Prefect without the user, where a worker has been so far."""
+    try:
+        pwd.getpwnam(params["user"])
+    except KeyError:
+        return True
+    return not os.path.exists(params["python"])
+
+
 def run(module: AnsibleModule) -> dict[str, Any]:
-    if module.check_mode and not os.path.exists(module.params["python"]):
+    if module.check_mode and is_bare(module.params):
         return {"changed": module.params["migrate"], "server_version": "", "tls": False, "max_connections": 0, "revision": ""}
     options = {key: module.params[key] for key in ("settings", "python", "user")}
     database = Database(module.params["connection_url"], **options, names=NAMES)

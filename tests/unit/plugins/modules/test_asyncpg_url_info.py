@@ -163,7 +163,7 @@ def test_asks_the_interpreter_of_prefect(run, tmp_path):
     result = run(connect=True, python=str(python), timeout=3, settings={"sqlalchemy": {"connect_args": {"search_path": "other"}}})
     assert result["msg"] == (
         "The database postgresql+asyncpg://prefect@db.example.com:5432/prefect cannot be used: it does not answer within 3 s."
-        " See whether a firewall stands between, and whether host and port are right."
+        " See whether a firewall stands between, or correct the host and the port in the URL."
     )
     wish = json.loads((tmp_path / "wish").read_text())
     assert (wish["timeout"], wish["search_path"], wish["arguments"]["password"]) == (3, "other", PASSWORD)

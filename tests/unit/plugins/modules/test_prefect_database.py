@@ -20,6 +20,7 @@ PASSWORD = "made-up p@ss:w/rd%"
 URL = f"postgresql+asyncpg://prefect:{quote(PASSWORD, safe='')}@db.example.com:5432/prefect"
 SHOWN = "postgresql+asyncpg://prefect@db.example.com:5432/prefect"
 USER = pwd.getpwuid(os.geteuid()).pw_name
+ADDRESS = "prefect_server_database_host and prefect_server_database_port, or prefect_server_database_url"
 OLD = "aaaaaaaaaaaa"
 HEAD = "bbbbbbbbbbbb"
 ROW = {
@@ -264,6 +265,11 @@ def test_check_mode_needs_no_prefect(run):
     assert run(check_mode=True, python="/missing/python", migrate=False)["changed"] is False
 
 
+def test_check_mode_needs_no_user(run, world):
+    result = run(check_mode=True, user="nobody-of-that-name")
+    assert (result["changed"], result["revision"], world.noted("connected")) == (True, "", None)
+
+
 def test_may_only_look(run, world):
     world.answers(None)
     result = run(migrate=False)
@@ -276,20 +282,20 @@ def test_may_only_look(run, world):
     [
         (
             "socket.gaierror(-2, 'Name or service not known')",
-            "its host name is not resolved ([Errno -2] Name or service not known). Write a name or an address that this host can resolve.",
+            f"its host name is not resolved ([Errno -2] Name or service not known). Correct {ADDRESS}: write a name or an address that this host can",
         ),
         (
             "ssl.SSLCertVerificationError('self-signed certificate')",
             "TLS fails (('self-signed certificate',)). Give the authority that signed the server's certificate in prefect_server_database_tls_ca_file;",
         ),
-        ("TimeoutError()", "it does not answer within 10 s. See whether a firewall stands between, and whether host and port are right."),
+        ("TimeoutError()", f"it does not answer within 10 s. See whether a firewall stands between, or correct {ADDRESS}."),
         (
             "ConnectionRefusedError(111, 'Connect call failed')",
-            "nothing answers there ([Errno 111] Connect call failed). See whether PostgreSQL runs and listens on that address and port.",
+            f"nothing answers there ([Errno 111] Connect call failed). See whether PostgreSQL runs and listens there, or correct {ADDRESS}.",
         ),
         (
             "InvalidCatalogNameError('database \"prefect\" does not exist')",
-            'it has no such database (database "prefect" does not exist). Create it, owned by the user, or correct the name.',
+            'it has no such database (database "prefect" does not exist). Create it, owned by the user, or correct prefect_server_database_name, or',
         ),
         (
             "InvalidPasswordError('password authentication failed for user \"prefect\"')",
@@ -305,15 +311,15 @@ def test_may_only_look(run, world):
         ),
         (
             "ConnectionDoesNotExistError('connection was closed')",
-            "what listens there is no PostgreSQL, or breaks every connection off (connection was closed). Correct the host and the port.",
+            f"what listens there is no PostgreSQL, or breaks every connection off (connection was closed). Correct {ADDRESS}.",
         ),
         (
             "ConnectionResetError(104, 'Connection reset by peer')",
-            "what listens there is no PostgreSQL, or breaks every connection off ([Errno 104] Connection reset by peer). Correct the host and the port.",
+            f"what listens there is no PostgreSQL, or breaks every connection off ([Errno 104] Connection reset by peer). Correct {ADDRESS}.",
         ),
         (
             "ConnectionError('PostgreSQL server at \"db\" rejected SSL upgrade')",
-            'what listens there is no PostgreSQL, or breaks every connection off (PostgreSQL server at "db" rejected SSL upgrade). Correct the host',
+            'what listens there is no PostgreSQL, or breaks every connection off (PostgreSQL server at "db" rejected SSL upgrade). Correct prefect_server_',
         ),
         ("PostgresError('the database system is starting up')", "the database system is starting up"),
         ("PostgresError()", "PostgresError"),
@@ -336,9 +342,15 @@ def test_tells_that_there_is_no_tls(run, world):
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
-        ({"server_version": "13.4", "version_num": 130004}, "it is PostgreSQL 13.4, and Prefect needs 14.9 or newer. Upgrade it, or name another."),
-        ({"server_version": "14.8", "version_num": 140008}, "it is PostgreSQL 14.8, and Prefect needs 14.9 or newer. Upgrade it, or name another."),
-        ({"replica": True}, "it is a replica, which only reads. Name the primary."),
+        (
+            {"server_version": "13.4", "version_num": 130004},
+            f"it is PostgreSQL 13.4, and Prefect needs 14.9 or newer. Upgrade it, or name another in {ADDRESS}.",
+        ),
+        (
+            {"server_version": "14.8", "version_num": 140008},
+            f"it is PostgreSQL 14.8, and Prefect needs 14.9 or newer. Upgrade it, or name another in {ADDRESS}.",
+        ),
+        ({"replica": True}, f"it is a replica, which only reads. Name the primary in {ADDRESS}."),
         ({"may_create": False}, "its user may not create tables in the schema public. Make the user the owner of the database."),
         (
             {"may_create": False, "schema": ""},
