@@ -39,6 +39,10 @@ options:
       - Interpreter of the environment that Prefect is installed in. Left out, the settings are not checked.
       - In check mode it may be missing, as on a host that nothing was installed on so far; the settings are not checked then either.
     type: path
+  always_check:
+    description: Whether to check the settings also when the file holds them already, as before another Prefect is to read them.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -74,7 +78,7 @@ up_to_date:
   returned: success
   type: bool
 checked:
-  description: Whether the settings were checked by the installed Prefect, which happens when the file is going to change.
+  description: Whether the settings were checked by the installed Prefect, which happens when the file is going to change, or with O(always_check).
   returned: success
   type: bool
 faults:
@@ -97,6 +101,7 @@ HEADER = "# Ansible managed\n\n"
 CHECK = r"""
 import difflib, importlib.util, json, re, sys, typing
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
+from pydantic_core import PydanticUndefined, to_jsonable_python
 from prefect.settings.models.root import Settings
 
 # A URL may stand there as long as its password does not.
@@ -131,10 +136,13 @@ def check(model, settings, path=""):
             try:
                 TypeAdapter(typing.Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation).validate_python(value)
             except ValidationError as error:
-                yield f"{key} is {json.dumps(value)}: {error.errors()[0]['msg']}"
+                yield f"{key} is {json.dumps(value)}: {error.errors()[0]['msg']}{remedy(field)}"
             except Exception as error:
                 # A validator of Prefect's own that does not expect such a value.
-                yield f"{key} is {json.dumps(value)}, which Prefect cannot read ({error})"
+                yield f"{key} is {json.dumps(value)}, which Prefect cannot read ({error}){remedy(field)}"
+
+def remedy(field):
+    return "" if field.default in (None, PydanticUndefined) else f"; write such as {json.dumps(to_jsonable_python(field.default))}, its default"
 
 def check_unknown(key):
     # The tables of integrations (prefect-redis' is [redis]) are their own models'.
@@ -183,9 +191,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     before, after = read(path), HEADER + _toml.dumps(module.params["settings"])
     changed = before != after
 
-    checked = changed and bool(python) and not (module.check_mode and not os.path.exists(python))
+    checked = (changed or module.params["always_check"]) and bool(python) and not (module.check_mode and not os.path.exists(python))
     if checked and (wrong := faults(module)):
-        module.fail_json(msg=f"{path} was not written, for its settings are wrong:\n" + "\n".join(f"- {fault}" for fault in wrong), faults=wrong)
+        # It is the module of a role, whose variable this is.
+        words = [f"{path} was not written, for its settings (prefect_server_settings) are wrong:", *(f"- {fault}" for fault in wrong)]
+        module.fail_json(msg="\n".join(words), faults=wrong)
 
     if changed and not module.check_mode:
         if not os.path.isdir(os.path.dirname(path)):
@@ -211,6 +221,7 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "settings": {"type": "dict", "required": True},
             "python": {"type": "path"},
+            "always_check": {"type": "bool", "default": False},
         },
         add_file_common_args=True,
         supports_check_mode=True,

@@ -125,5 +125,12 @@ def test_has_its_limits(host, pid):
     assert most[pid()] == min(files, most[1])
 
 
+def test_waits_longer_from_one_try_to_the_next(host):
+    """Where systemd can."""
+    steps = {"RestartSteps=5", "RestartMaxDelayUSec=30s"} if host.system_info.release.startswith("13") else set()
+    shown = host.check_output("systemctl show --property RestartUSec,RestartSteps,RestartMaxDelayUSec prefect-server")
+    assert set(shown.splitlines()) == {"RestartUSec=2s", *steps}
+
+
 def test_starts_at_boot(host):
     assert host.service("prefect-server").is_enabled

@@ -54,6 +54,14 @@ def test_a_second_time_nothing_is_asked_or_changed(run, tmp_path):
     assert (result["changed"], result["up_to_date"], result["checked"]) == (False, True, False)
 
 
+def test_another_prefect_may_be_asked_about_what_is_there_already(run, tmp_path):
+    run()
+    result = run(always_check=True)
+    assert (result["changed"], result["checked"]) == (False, True)
+    (tmp_path / "answer").write_text("""echo '["server.api.port is no setting of this Prefect"]'""")
+    assert run(always_check=True)["faults"] == ["server.api.port is no setting of this Prefect"]
+
+
 def test_another_mode_is_a_change(run, tmp_path):
     run()
     result = run(mode="0600")
@@ -88,7 +96,7 @@ def test_refuses_what_prefect_refuses(run, tmp_path):
     (tmp_path / "answer").write_text("""echo '["server.api.prot is no setting of this Prefect; did you mean server.api.port?", "server.ui is a table"]'""")
     result = run(settings={"server": {"api": {"prot": 4200}, "ui": 5}})
     assert result["msg"] == (
-        f"{tmp_path}/prefect.toml was not written, for its settings are wrong:\n"
+        f"{tmp_path}/prefect.toml was not written, for its settings (prefect_server_settings) are wrong:\n"
         "- server.api.prot is no setting of this Prefect; did you mean server.api.port?\n"
         "- server.ui is a table"
     )
