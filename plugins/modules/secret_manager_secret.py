@@ -49,7 +49,9 @@ options:
     type: str
     default: ""
   keep_versions:
-    description: How many versions are kept when one is added. Older ones are destroyed, for good. Left out, all of them stay.
+    description:
+      - How many versions are kept. Older ones are destroyed, for good. Left out, all of them stay.
+      - Where something is still to take up a version that is added, let that be done first, and destroy old ones by a task of their own without O(value).
     type: int
   replica_locations:
     description: Regions that the secret is kept in. Left out, Google chooses. Fixed once the secret exists.
@@ -202,10 +204,10 @@ class Secret(Resource):
         return str(version["name"].rpartition("/")[2])
 
     def destroy_old_versions(self, keep: int) -> list[str]:
-        """Destroy all versions but the newest, now that one was added; in check mode, tell which these would be."""
+        """Destroy all versions but the newest; in check mode, tell which these would be."""
         versions = self.client.list(self.api, f"{self.path}/versions", "versions")
         numbers = sorted((int(item["name"].rpartition("/")[2]) for item in versions if item.get("state") != "DESTROYED"), reverse=True)
-        old = numbers[keep - int(self.client.check_mode) :]
+        old = numbers[keep:]
         for number in () if self.client.check_mode else old:
             self.client.write(self.api, "POST", f"{self.path}/versions/{number}:destroy", {})
         return [str(number) for number in sorted(old)]
@@ -250,8 +252,10 @@ def run(module: AnsibleModule, client: GcpClient) -> Json:
     result["diff"]["before"]["value"] = fingerprint(before or "")
     result["diff"]["after"]["value"] = shown
 
-    if params["keep_versions"] and adding:
-        old = secret.destroy_old_versions(params["keep_versions"])
+    if params["keep_versions"]:
+        # One that check mode does not add counts, too.
+        old = secret.destroy_old_versions(params["keep_versions"] - int(adding and module.check_mode))
+        result["changed"] |= bool(old)
         result["diff"]["before"]["versions_to_destroy"] = old
         result["diff"]["after"]["versions_to_destroy"] = []
     if params["accessors"]:

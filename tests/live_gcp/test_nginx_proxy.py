@@ -74,6 +74,34 @@ def test_a_service_and_its_changes(cloud, proxy) -> None:
     assert [status["revision"] for status in cloud.ask("GET", RUN)["trafficStatuses"] if status.get("percent")] == [first]
 
 
+def test_which_configurations_are_kept(cloud, proxy) -> None:
+    """None that a revision may still have to start with."""
+
+    def change(size: str, *arguments: str, **variables: t.Any) -> t.Any:
+        return proxy(*arguments, nginx_proxy_client_max_body_size=size, nginx_proxy_keep_versions=2, **variables)
+
+    def destroyed() -> set[str]:
+        versions = cloud.ask("GET", f"{SECRET}/versions")["versions"]
+        return {version["name"].rpartition("/")[2] for version in versions if version["state"] == "DESTROYED"}
+
+    assert change("1m").ok
+    for size in ("2m", "3m"):
+        cloud.fail("run.projects.locations.services.patch", 400, "The new revision does not start.")
+        assert not change(size).ok
+    assert destroyed() == set()
+
+    dry = change("4m", "--check")
+    assert dry.ok, dry.output
+    assert re.search(r"-versions_to_destroy: -- '1' -- '2' \+versions_to_destroy: \[\]", dry.text), dry.output
+    assert change("4m").ok
+    assert destroyed() == {"1", "2"}
+
+    pinned = cloud.ask("GET", RUN)["latestReadyRevision"].rpartition("/")[2]
+    for size in ("5m", "6m"):
+        assert change(size, nginx_proxy_revision=pinned).ok
+    assert destroyed() == {"1", "2"}
+
+
 def test_a_load_balancer(cloud, proxy) -> None:
     done = proxy(nginx_proxy_domain="prefect.example.com")
     assert done.ok, done.output
@@ -133,7 +161,7 @@ REFUSALS = {
     "the container itself": ({"nginx_proxy_upstreams": ["127.0.0.1:4200"]}, "which on Cloud Run is the container itself"),
     "a server that is no address": ({"nginx_proxy_upstreams": ["http://10.10.0.2"]}, "nginx_proxy_upstreams holds http://10.10.0.2"),
     "too many instances": ({"nginx_proxy_min_instances": 5}, "nginx_proxy_min_instances is 5, and nginx_proxy_max_instances 3"),
-    "no version": ({"nginx_proxy_keep_versions": 0}, "nginx_proxy_keep_versions is 0"),
+    "no version to go back to": ({"nginx_proxy_keep_versions": 1}, "nginx_proxy_keep_versions is 1, and beside the one in use"),
     "an image without a place": ({"nginx_proxy_image_build": "docker"}, "nginx_proxy_image_repository is ''"),
     "no domain": ({"nginx_proxy_domain": "https://prefect.example.com"}, "which is no domain"),
     "callers behind a load balancer": (

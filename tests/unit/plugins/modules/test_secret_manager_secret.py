@@ -166,13 +166,19 @@ def test_old_versions_go(google, versions, run):
     for value in ("a", "b", None, "d"):
         versions.values.append(value)
     google.objects[PATH] = {"name": NUMBERED}
-    assert run(value="d", keep_versions=1)["changed"] is False
+    assert run(value="d", keep_versions=3)["changed"] is False
     checked = run(value="e", keep_versions=2, check_mode=True)
     assert checked["diff"]["before"]["versions_to_destroy"] == ["1", "2"]
     assert google.written() == []
     done = run(value="e", keep_versions=2)
     assert done["diff"] == checked["diff"]
     assert versions.values == [None, None, None, "d", "e"]
+    assert run(keep_versions=2)["changed"] is False
+    google.written()
+    checked = run(keep_versions=1, check_mode=True)
+    assert (checked["changed"], checked["diff"]["before"]["versions_to_destroy"], google.written()) == (True, ["4"], [])
+    assert run(keep_versions=1)["diff"] == checked["diff"]
+    assert versions.values == [None, None, None, None, "e"]
 
 
 def test_labels_and_places(google, versions, run):
