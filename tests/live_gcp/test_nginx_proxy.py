@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import typing as t
 from pathlib import Path
 
@@ -46,11 +47,13 @@ def test_a_service_and_its_changes(cloud, proxy) -> None:
     assert done.ok, done.output
     service = cloud.ask("GET", RUN)
     template = service["template"]
-    assert template["volumes"][0]["secret"]["items"] == [{"path": "default.conf", "version": "1"}]
+    assert template["volumes"][0]["secret"]["items"] == [{"path": "nginx.conf", "version": "1"}]
     assert (template["timeout"], template["maxInstanceRequestConcurrency"], template["serviceAccount"]) == ("3600s", 1000, ACCOUNT)
     assert template["containers"][0]["image"] == "nginx:1.28.0-alpine"
     assert service["invokerIamDisabled"] is True
     text = configuration(cloud, "1")
+    # A WebSocket is one request, and two connections of nginx's.
+    assert int(re.findall(r"worker_connections (\d+);", text)[0]) > 2 * template["maxInstanceRequestConcurrency"]
     for line in ("listen 0.0.0.0:8080 default_server;", "server 10.10.0.2:4200 ", "real_ip_recursive off;", "location = /nginx-health"):
         assert line in text
     policy = cloud.ask("GET", f"{SECRET}:getIamPolicy")
@@ -148,7 +151,7 @@ touch built
     image = cloud.ask("GET", RUN)["template"]["containers"][0]["image"]
     assert image.startswith(f"{options['nginx_proxy_image_repository']}:")
     assert f"builds submit --tag {image} --project {PROJECT}" in log.read_text()
-    for text in ("FROM nginx:1.28.0-alpine", "COPY default.conf /etc/nginx/conf.d/default.conf", "server 10.10.0.2:4200 "):
+    for text in ("FROM nginx:1.28.0-alpine", "COPY nginx.conf /etc/nginx/nginx.conf", "server 10.10.0.2:4200 "):
         assert text in log.read_text()
     assert cloud.ask("GET", RUN)["template"].get("volumes", []) == []
     again = proxy(**options)
