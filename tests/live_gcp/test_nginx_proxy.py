@@ -106,14 +106,47 @@ def test_which_configurations_are_kept(cloud, proxy) -> None:
 
 
 def test_a_load_balancer(cloud, proxy) -> None:
-    done = proxy(nginx_proxy_domain="prefect.example.com")
-    assert done.ok, done.output
+    domain = {"nginx_proxy_domain": "prefect.example.com"}
+    own = "https://prefect-proxy-123456789012.europe-west1.run.app"
+    assert proxy().ok
     compute = f"compute/compute/v1/projects/{PROJECT}/global"
+    done = proxy(**domain)
+    assert done.ok, done.output
     address = cloud.ask("GET", f"{compute}/addresses/prefect-proxy")["address"]
-    assert f"prefect.example.com. A {address}" in done.text
+    assert f"prefect.example.com. A {address} Its certificate is PROVISIONING: make this DNS record, and run this again" in done.text
     assert cloud.ask("GET", f"{compute}/forwardingRules/prefect-proxy")["IPAddress"] == address
+    # Whoever uses the service's own address goes on to.
+    assert cloud.ask("GET", RUN)["ingress"] == "INGRESS_TRAFFIC_ALL"
+    assert f"{own} leads to" in done.text
+    again = proxy(**domain)
+    assert (again.ok, again.changed) == (True, 0), again.output
+
+    [certificate] = [name for name in cloud.state.resources if "/sslCertificates/" in name]
+    cloud.state.resources[certificate]["managed"]["status"] = "ACTIVE"
+    made = len(cloud.writes())
+    dry = proxy("--check", **domain)
+    assert (dry.ok, dry.changed, len(cloud.writes())) == (True, 1, made), dry.output
+    done = proxy(**domain)
+    assert done.ok, done.output
     assert cloud.ask("GET", RUN)["ingress"] == "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"
-    again = proxy(nginx_proxy_domain="prefect.example.com")
+    assert "https://prefect.example.com leads to" in done.text
+    again = proxy(**domain)
+    assert (again.ok, again.changed) == (True, 0), again.output
+
+    assert proxy().ok
+    assert cloud.ask("GET", RUN)["ingress"] == "INGRESS_TRAFFIC_ALL"
+
+
+def test_a_connector(cloud, proxy) -> None:
+    connectors = f"projects/{PROJECT}/locations/europe-west1/connectors"
+    refused = proxy(nginx_proxy_connector=f"{connectors}/prefect")
+    assert not refused.ok
+    assert f"VPC connector {connectors}/prefect does not exist" in refused.text
+    cloud.ask("POST", f"vpcaccess/v1/{connectors}?connectorId=prefect", {"network": "prefect", "ipCidrRange": "10.8.0.0/28"})
+    done = proxy(nginx_proxy_connector=f"{connectors}/prefect")
+    assert done.ok, done.output
+    assert cloud.ask("GET", RUN)["template"]["vpcAccess"] == {"connector": f"{connectors}/prefect", "egress": "PRIVATE_RANGES_ONLY"}
+    again = proxy(nginx_proxy_connector=f"{connectors}/prefect")
     assert (again.ok, again.changed) == (True, 0), again.output
 
 
