@@ -108,6 +108,7 @@ REFUSALS = {
     "a small disk": ({"gce_vm_disk_size_gb": 5}, "gce_vm_disk_size_gb is 5"),
     "a small subnetwork for Cloud Run": ({"gce_vm_run_subnetwork_range": "10.10.1.0/28"}, "too small for Cloud Run"),
     "one subnetwork": ({"gce_vm_run_subnetwork": "prefect"}, "are both prefect: write two names"),
+    "two ports": ({"gce_vm_api_port": 8080, "prefect_server_api_port": 4200}, "gce_vm_api_port is 8080, and prefect_server_api_port 4200: write the port"),
     "everybody": ({"gce_vm_ssh_source_ranges": ["0.0.0.0/0"]}, "holds 0.0.0.0/0, which is everybody"),
     "overlapping ranges": ({"gce_vm_run_subnetwork_range": "10.10.0.64/26"}, "the subnetwork prefect-run overlaps 10.10.0.0/24 of prefect"),
     "no range": ({"gce_vm_subnetwork_range": "10.10.0.1/24"}, "is none (10.10.0.1/24 has host bits set)"),

@@ -92,7 +92,12 @@ def site(cloud, controller: Controller, inventory: Path, tmp_path: Path) -> t.Ca
         "hosts": "prefect_server:prefect_worker",
         "gather_facts": False,
         "tasks": [
-            {"name": "Show", "ansible.builtin.debug": {"msg": "{{ inventory_hostname }} {{ prefect_api_url }} {{ prefect_auth_string | hash('sha256') }}"}}
+            {
+                "name": "Show",
+                "ansible.builtin.debug": {
+                    "msg": "{{ inventory_hostname }} {{ prefect_api_url }} {{ prefect_server_api_port }} {{ prefect_auth_string | hash('sha256') }}",
+                },
+            }
         ],
     }
     playbook = tmp_path / "site.yml"
@@ -108,7 +113,7 @@ def test_from_no_project_to_hosts_in_one_run(cloud, controller: Controller, inve
     done = site()
     assert done.ok, done.output
     address = cloud.ask("GET", f"{INSTANCES}/prefect-server")["networkInterfaces"][0]["networkIP"]
-    said = re.findall(r"(prefect-\S+) (http://\S+) ([0-9a-f]{64})", done.text)
+    said = re.findall(r"(prefect-\S+) (http://\S+) 4200 ([0-9a-f]{64})", done.text)
     assert {line[:2] for line in said} == {(name, f"http://{address}:4200/api") for name in ("prefect-server", "prefect-worker-1")}
     assert len({fingerprint for *_rest, fingerprint in said}) == 1
     secret = cloud.ask("GET", f"secretmanager/v1/projects/{PROJECT}/secrets/prefect-auth-string/versions/latest:access")["payload"]["data"]
