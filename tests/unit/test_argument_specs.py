@@ -15,6 +15,7 @@ import pytest
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
+from ansible_collections.selfhost.prefect.plugins.module_utils._database import planned_connections
 
 ROLES = sorted(path for path in (Path(__file__).parents[2] / "roles").glob("*") if path.is_dir())
 TYPES = {"str": str, "path": str, "int": int, "float": (int, float), "bool": bool, "list": list, "dict": dict, "raw": object}
@@ -127,3 +128,8 @@ def test_public_variables_carry_the_name_of_the_role(role):
     assert [name for name in sorted(names) if not name.startswith(f"{role.name}_")] == []
     internals = load(role / "vars/main.yml")
     assert [name for name in sorted(internals) if not name.startswith(f"__{role.name}_")] == []
+
+
+def test_cloud_sql_is_asked_for_as_many_connections_as_prefect_opens():
+    """The API and the background services, as the rollout runs them."""
+    assert templated_defaults(ROLES[0].parent / "cloudsql")["cloudsql_connections"] == planned_connections({}, 2)
