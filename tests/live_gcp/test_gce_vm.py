@@ -95,6 +95,20 @@ def test_goes_on_where_a_run_was_interrupted(cloud, controller: Controller, ask)
     assert not [write for write in cloud.writes()[len(made) :] if "/networks" in write or "/subnetworks" in write or "/routers" in write]
 
 
+def test_an_account_that_not_all_of_google_knows_yet(cloud, controller: Controller, ask) -> None:
+    unknown = f"Service account prefect-server@{PROJECT}.iam.gserviceaccount.com does not exist."
+    cloud.fail("compute.instances.insert", 400, unknown)
+    done = controller.role("gce_vm")
+    assert done.ok, done.output
+    assert ask("zones/europe-west1-b/instances/prefect-server")["status"] == "RUNNING"
+
+    # Of one that was there before, it is no matter of time.
+    cloud.fail("compute.instances.insert", 400, unknown)
+    refused = controller.role("gce_vm", gce_vm_name="prefect-other")
+    assert not refused.ok
+    assert unknown in refused.text
+
+
 REFUSALS = {
     "no project": ({"gce_vm_project": ""}, "gce_vm_project (or prefect_gcp_project) is empty"),
     "a project's name": ({"gce_vm_project": "My Project"}, "which is no ID of a project: write the ID"),
