@@ -145,6 +145,7 @@ def test_a_vm_of_another_type(cloud, controller: Controller) -> None:
     refused = controller.role("gce_vm", gce_vm_machine_type="e2-standard-2")
     assert not refused.ok
     assert "prefect-server is e2-medium, and Google changes that only while a VM is stopped" in refused.text
+    assert f"--machine-type e2-standard-2 --zone europe-west1-b --project {PROJECT}` between" in refused.text
     assert len(cloud.writes()) == made
 
 
