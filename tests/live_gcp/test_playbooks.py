@@ -140,29 +140,110 @@ def test_the_first_day_of_a_project(cloud, site) -> None:
     assert done.ok, done.output
 
 
-def test_teardown(cloud, controller: Controller, inventory: Path, site) -> None:
+@pytest.fixture
+def teardown(controller: Controller, inventory: Path) -> t.Callable[..., t.Any]:
+    return lambda *arguments, **variables: controller.play(ROOT / "playbooks/teardown.yml", "--inventory", str(inventory), *arguments, **variables)
+
+
+UNPROTECTED = {"gce_vm_deletion_protection": False, "cloudsql_deletion_protection": False}
+
+
+def left(cloud) -> set[str]:
+    """What there is of ours, without the service and the project around it."""
+    return {name.partition(f"/projects/{PROJECT}/")[2] for name in cloud.state.resources if "prefect" in name}
+
+
+def test_teardown(cloud, site, teardown) -> None:
     assert site().ok
     made = len(cloud.writes())
-    teardown = ROOT / "playbooks/teardown.yml"
-    told = controller.play(teardown, "--inventory", str(inventory))
+    told = teardown()
     assert told.ok, told.output
-    for text in ("VM prefect-server, which is PROTECTED", "network prefect", "Cloud NAT prefect", "Nothing was deleted"):
+    for text in (
+        "VM prefect-server, which is PROTECTED",
+        f"service account prefect-worker@{PROJECT}",
+        "Cloud NAT prefect",
+        "Stays, unless gce_vm_delete_network is true: network prefect",
+        "Nothing was deleted",
+    ):
         assert text in told.text
     assert len(cloud.writes()) == made
 
-    other = controller.play(teardown, "--inventory", str(inventory), prefect_teardown_confirm="other-project")
-    assert "prefect_teardown_confirm is other-project" in other.text
-    refused = controller.play(teardown, "--inventory", str(inventory), prefect_teardown_confirm=PROJECT)
+    assert "prefect_teardown_confirm is other-project" in teardown(prefect_teardown_confirm="other-project").text
+    refused = teardown(prefect_teardown_confirm=PROJECT)
     assert not refused.ok
     assert "gce_vm_deletion_protection protects prefect-server" in refused.text
     assert len(cloud.writes()) == made
 
     assert site(gce_vm_deletion_protection=False).ok
-    done = controller.play(teardown, "--inventory", str(inventory), prefect_teardown_confirm=PROJECT, prefect_teardown_network=True)
+    done = teardown(prefect_teardown_confirm=PROJECT)
     assert done.ok, done.output
-    left = [name for name in cloud.state.resources if "/operations/" not in name]
-    assert not [name for name in left if "prefect" in name], left
-    assert controller.play(teardown, "--inventory", str(inventory), prefect_teardown_confirm=PROJECT).changed == 0
+    subnetworks = {f"regions/europe-west1/subnetworks/{name}" for name in ("prefect", "prefect-run")}
+    assert left(cloud) == {"global/networks/prefect", *subnetworks}
+    assert teardown(prefect_teardown_confirm=PROJECT).changed == 0
+
+
+def test_teardown_with_the_network(cloud, site, teardown) -> None:
+    """Google lets go of it late: what is left then goes with the next run."""
+    everything = {"nginx_proxy_backend": "cloud_run", "prefect_server_database_host": "", **UNPROTECTED}
+    assert site(**everything).ok
+    made = len(cloud.writes())
+    told = teardown("--extra-vars", "prefect_teardown_network=true", **everything)
+    for text in ("connection of the network with Google's services, and its range prefect-services", "subnetwork prefect-run network prefect"):
+        assert text in told.text, told.output
+    assert len(cloud.writes()) == made
+
+    cloud.fail("servicenetworking.services.connections.deleteConnection", 400, "Producer services are still using this connection.")
+    late = teardown("--extra-vars", "prefect_teardown_network=true", prefect_teardown_confirm=PROJECT, **everything)
+    assert not late.ok
+    assert "Producer services are still using this connection" in late.text
+    assert not [name for name in left(cloud) if "/instances/" in name or "/services/" in name or "serviceAccounts" in name]
+
+    done = teardown("--extra-vars", "prefect_teardown_network=true", prefect_teardown_confirm=PROJECT, **everything)
+    assert done.ok, done.output
+    assert left(cloud) == set()
+    assert not [name for name in cloud.state.resources if name.startswith("servicenetworking/")]
+
+
+def test_teardown_leaves_what_was_there_before(cloud, site, teardown) -> None:
+    cloud.make_network("platform", "europe-west1", "10.40.0.0/24", peered=True)
+    for account in ("prefect-server", "prefect-proxy"):
+        body = {"accountId": account, "serviceAccount": {"displayName": "The platform team's"}}
+        cloud.ask("POST", f"iam/v1/projects/{PROJECT}/serviceAccounts", body)
+    before = set(cloud.state.resources)
+    mine = {
+        "prefect_gcp_network": "platform",
+        "gce_vm_subnetwork": "platform",
+        "gce_vm_subnetwork_range": "",
+        "gce_vm_run_subnetwork_range": "10.40.1.0/26",
+        "nginx_proxy_backend": "cloud_run",
+        **UNPROTECTED,
+    }
+    assert site(**mine).ok
+    told = teardown(prefect_teardown_network=True, prefect_teardown_confirm=PROJECT, **mine)
+    assert told.ok, told.output
+    for name in (f"service account prefect-server@{PROJECT}", f"service account prefect-proxy@{PROJECT}", "subnetwork platform", "network platform"):
+        assert f"Stays, since the role has not made it: {name}" in told.text
+    assert {name for name in cloud.state.resources if name in before or "prefect" in name or "platform" in name} == before
+
+
+def test_another_port(cloud, inventory: Path, site) -> None:
+    """One that the server is told in an inventory, the firewall and the proxy know too, or it is refused."""
+    other = {"prefect_server_api_port": 8080}
+    group = inventory.parent / "group_vars/prefect_server.json"
+    group.write_text(json.dumps(other))
+    refused = site()
+    assert not refused.ok
+    assert "prefect_server_api_port is 8080 for prefect-server alone, and the firewall and the proxy know 4200" in refused.text
+
+    group.unlink()
+    everyone = inventory.parent / "group_vars/all.json"
+    everyone.write_text(json.dumps({**json.loads(everyone.read_text()), **other, "nginx_proxy_backend": "cloud_run"}))
+    done = site()
+    assert done.ok, done.output
+    address = cloud.ask("GET", f"{INSTANCES}/prefect-server")["networkInterfaces"][0]["networkIP"]
+    assert f"http://{address}:8080/api 8080" in done.text
+    rule = cloud.ask("GET", f"compute/compute/v1/projects/{PROJECT}/global/firewalls/prefect-server-api")
+    assert rule["allowed"] == [{"IPProtocol": "tcp", "ports": ["8080"]}]
 
 
 def test_a_bad_auth_string_is_never_kept(cloud, site) -> None:
