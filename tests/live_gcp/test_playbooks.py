@@ -24,7 +24,7 @@ def inventory(controller: Controller, tmp_path: Path) -> Path:
     path = tmp_path / "inventory/gcp.yml"
     path.parent.mkdir()
     text = (ROOT / "inventory/gcp.yml").read_text()
-    path.write_text(text.replace("my-project", PROJECT).replace("auth_kind: application", "auth_kind: accesstoken").replace("~/.cache", str(tmp_path)))
+    path.write_text(text.replace("my-project", PROJECT).replace("auth_kind: application", "auth_kind: accesstoken"))
     variables = {"prefect_gcp_project": PROJECT, "prefect_gcp_region": "europe-west1", "gce_vm_workers": [{"name": "prefect-worker-1"}]}
     (path.parent / "group_vars").mkdir()
     (path.parent / "group_vars/all.json").write_text(json.dumps(variables))
@@ -118,6 +118,10 @@ def test_from_no_project_to_hosts_in_one_run(cloud, controller: Controller, inve
     assert len({fingerprint for *_rest, fingerprint in said}) == 1
     secret = cloud.ask("GET", f"secretmanager/v1/projects/{PROJECT}/secrets/prefect-auth-string/versions/latest:access")["payload"]["data"]
     assert secret not in done.output
+
+    # By another process, which the cache must not tell what there was when this run began.
+    found = listed(controller, inventory)
+    assert (found["prefect_server"]["hosts"], found["prefect_worker"]["hosts"]) == (["prefect-server"], ["prefect-worker-1"])
 
     made = len(cloud.writes())
     again = site()
