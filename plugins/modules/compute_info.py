@@ -88,7 +88,7 @@ instances:
   type: dict
   sample: {prefect-server: {name: prefect-server, status: RUNNING}}
 addresses:
-  description: The internal addresses of these VMs, by their names.
+  description: The internal addresses of these VMs, by their names. One that is still being provisioned may have none yet.
   returned: success
   type: dict
   sample: {prefect-server: 10.10.0.2}
@@ -161,13 +161,15 @@ def run(module: AnsibleModule, client: GcpClient) -> Json:
     names = [item["name"] for item in params["subnetworks"]]
     found = {name: client.get("compute", f"projects/{client.project}/zones/{zone}/instances/{name}") for name in params["instances"]}
     instances = {name: instance for name, instance in found.items() if instance}
+    # One that is still being provisioned has none.
+    addresses = {name: instance["networkInterfaces"][0].get("networkIP") for name, instance in instances.items()}
     accounts = params["service_accounts"]
     return {
         "changed": False,
         "network": network,
         "subnetworks": {item["name"]: item for item in there if item["name"] in names},
         "instances": instances,
-        "addresses": {name: instance["networkInterfaces"][0]["networkIP"] for name, instance in instances.items()},
+        "addresses": {name: address for name, address in addresses.items() if address},
         "service_accounts": [email for email in accounts if client.get("iam", f"v1/projects/{client.project}/serviceAccounts/{email}")],
         "faults": subnetwork_faults(params["subnetworks"], params["network"], there),
     }

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from .conftest import PROJECT, Controller
 
 COMPUTE = f"compute/compute/v1/projects/{PROJECT}"
+OWNER = {"Authorization": "Bearer owner"}
+ROLE = {"name": "Apply", "ansible.builtin.include_role": {"name": "selfhost.prefect.gce_vm"}}
 WORKERS = [{"name": "prefect-worker-1"}, {"name": "prefect-worker-2", "machine_type": "e2-standard-2", "disk_size_gb": 20}]
 
 
@@ -107,6 +110,28 @@ def test_an_account_that_not_all_of_google_knows_yet(cloud, controller: Controll
     refused = controller.role("gce_vm", gce_vm_name="prefect-other")
     assert not refused.ok
     assert unknown in refused.text
+
+
+def test_waits_for_a_vm_that_an_interrupted_run_has_begun(cloud, controller: Controller, ask) -> None:
+    assert controller.role("gce_vm").ok
+    machine = ask("zones/europe-west1-b/instances/prefect-server")
+    ask("zones/europe-west1-b/instances/prefect-server/setDeletionProtection?deletionProtection=false", "POST")
+    ask("zones/europe-west1-b/instances/prefect-server", "DELETE")
+    # What the run had sent before it was interrupted.
+    account = {"email": machine["serviceAccounts"][0]["email"]}
+    disk = {"boot": True, "initializeParams": {"sourceImage": "projects/debian-cloud/global/images/family/debian-12"}}
+    network = [{"subnetwork": machine["networkInterfaces"][0]["subnetwork"]}]
+    body = {**{name: machine[name] for name in ("name", "machineType", "labels")}, "deletionProtection": True, "serviceAccounts": [account]}
+    body.update(disks=[disk], networkInterfaces=network)
+    cloud.operation_polls = 2
+    cloud.answer("POST", "compute.googleapis.com", f"/compute/v1/projects/{PROJECT}/zones/europe-west1-b/instances", OWNER, json.dumps(body).encode())
+
+    show = {"name": "Show", "ansible.builtin.debug": {"msg": "It has {{ gce_vm_addresses['prefect-server'] }}."}}
+    done = controller.tasks([ROLE, show], prefect_gcp_project=PROJECT, prefect_gcp_region="europe-west1")
+    assert done.ok, done.output
+    assert "FAILED - RETRYING" in done.output
+    assert "It has 10.10.0.2." in done.text
+    assert ask("zones/europe-west1-b/instances/prefect-server")["status"] == "RUNNING"
 
 
 REFUSALS = {

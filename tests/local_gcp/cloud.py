@@ -384,6 +384,8 @@ class LocalCloud:
             operation["polls"] -= 1
             if operation["polls"] < 0 and time() >= operation["ready"] and not operation["work"]:
                 self._finish(operation)
+            elif operation.get("stages"):
+                self.state.put(*operation["stages"].pop(0))
         return bool(operation["done"])
 
     def settle(self) -> None:

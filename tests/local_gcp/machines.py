@@ -280,7 +280,9 @@ def running_instances(cloud: LocalCloud, operation: Operation) -> list[tuple[str
     """The machines that are up, with what the operation is about to change."""
     with cloud.lock:
         known = {**cloud.state.resources, **{name: one for name, one in operation["changes"] if one}}
-    found = [(name, one) for name, one in known.items() if re.fullmatch(r"compute/projects/[^/]+/zones/[^/]+/instances/[^/]+", name)]
+    places = r"compute/projects/[^/]+/zones/[^/]+/instances/[^/]+"
+    # One that has no address yet looks to itself when it is up.
+    found = [(name, one) for name, one in known.items() if re.fullmatch(places, name) and "networkIP" in one["networkInterfaces"][0]]
     state = "{{.State.Running}}"
     return [(name, one) for name, one in found if docker("container", "inspect", "--format", state, container_name(name), check=False).strip() == "true"]
 
@@ -335,7 +337,7 @@ def ends(cloud: LocalCloud, rule: dict[str, Json]) -> list[str]:
     tagged = {"targetTags": rule.get("sourceTags", []), "targetServiceAccounts": rule.get("sourceServiceAccounts", [])}
     if any(tagged.values()):
         for name, one in list(cloud.state.resources.items()):
-            if "/instances/" in name and name.startswith("compute/") and applies(tagged, one):
+            if "/instances/" in name and name.startswith("compute/") and applies(tagged, one) and "networkIP" in one["networkInterfaces"][0]:
                 found.append(f"ip saddr {one['networkInterfaces'][0]['networkIP']}")
     return found
 

@@ -615,6 +615,21 @@ del HANDLERS["compute.instances.update"], HANDLERS["compute.instances.patch"]
 # Machines
 
 
+@handles("compute.instances.insert")
+def insert_instance(cloud: LocalCloud, call: Call) -> Json:
+    answer = insert(cloud, call)
+    target = resource_name(cloud, answer["targetLink"])
+    operation = cloud.running(target)[-1]
+    machine = dict(operation["changes"])[target]
+    # "Compute Engine instance lifecycle": it is there before it runs, first without what it is to be given.
+    interfaces = [{name: value for name, value in one.items() if name != "networkIP"} for one in machine["networkInterfaces"]]
+    provisioning = {**machine, "status": "PROVISIONING", "networkInterfaces": interfaces}
+    cloud.state.put(target, provisioning)
+    # Whoever looks sees the one, and then the other.
+    operation.update(stages=[[target, provisioning], [target, {**machine, "status": "STAGING"}]], changes_on_error=[[target, None]])
+    return answer
+
+
 @handles("compute.instances.delete")
 def delete_instance(cloud: LocalCloud, call: Call) -> Json:
     target, instance = existing(cloud, call)

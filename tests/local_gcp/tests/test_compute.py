@@ -212,6 +212,18 @@ def test_a_machine(compute: t.Any, google: Google) -> None:
     assert (second["networkInterfaces"][0]["networkIP"], bool(second["networkInterfaces"][0]["accessConfigs"][0]["natIP"])) == ("10.10.0.3", True)
 
 
+def test_a_machine_that_is_being_made(compute: t.Any, google: Google, cloud: LocalCloud) -> None:
+    cloud.operation_seconds = 60
+    insert(compute).execute()
+    found = [get(compute) for _ in range(3)]
+    assert [one["status"] for one in found] == ["PROVISIONING", "STAGING", "STAGING"]
+    assert [one["networkInterfaces"][0].get("networkIP") for one in found] == [None, "10.10.0.2", "10.10.0.2"]
+    assert compute.instances().list(project=PROJECT, zone=ZONE, filter="status = RUNNING").execute().get("items", []) == []
+    google.refused(insert(compute), 409, "already exists")
+    cloud.settle()
+    assert get(compute)["status"] == "RUNNING"
+
+
 def test_no_address_is_given_twice(compute: t.Any, cloud: LocalCloud) -> None:
     for name in ("one", "two"):
         insert(compute, name=name).execute()

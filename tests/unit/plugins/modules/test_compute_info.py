@@ -22,13 +22,15 @@ def run(google, run_google):
 
 def test_what_is_there(google, run):
     machine = {"name": "prefect-server", "networkInterfaces": [{"networkIP": "10.10.0.2"}]}
+    new = {"name": "new", "status": "PROVISIONING", "networkInterfaces": [{}]}
     google.objects = {
         f"{BASE}/global/networks/prefect": {"name": "prefect"},
         f"{BASE}/regions/europe-west1/subnetworks": {"items": [SUBNETWORK, {**SUBNETWORK, "name": "other", "ipCidrRange": "10.11.0.0/24"}]},
         f"{BASE}/zones/europe-west1-b/instances/prefect-server": machine,
+        f"{BASE}/zones/europe-west1-b/instances/new": new,
         f"/v1/projects/my-project/serviceAccounts/{ACCOUNT}": {"email": ACCOUNT},
     }
-    names = {"subnetworks": [{"name": "prefect"}], "instances": ["prefect-server", "worker"], "service_accounts": [ACCOUNT, "nobody@example.com"]}
+    names = {"subnetworks": [{"name": "prefect"}], "instances": ["prefect-server", "new", "worker"], "service_accounts": [ACCOUNT, "nobody@example.com"]}
     for check_mode in (True, False):
         found = run(**names, check_mode=check_mode)
         assert google.written() == []
@@ -36,7 +38,7 @@ def test_what_is_there(google, run):
             "changed": False,
             "network": {"name": "prefect"},
             "subnetworks": {"prefect": SUBNETWORK},
-            "instances": {"prefect-server": machine},
+            "instances": {"prefect-server": machine, "new": new},
             "addresses": {"prefect-server": "10.10.0.2"},
             "service_accounts": [ACCOUNT],
             "faults": [],
