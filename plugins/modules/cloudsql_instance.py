@@ -111,7 +111,7 @@ options:
         description: How many are kept, from 1 to 365.
         type: int
       point_in_time_recovery_enabled:
-        description: Whether the instance can be recovered to any moment. Needs C(enabled).
+        description: Whether the instance can be recovered to any moment. Needs C(enabled). Turning it on restarts the instance.
         type: bool
       transaction_log_retention_days:
         description: How many days back that goes, up to 7 with the edition V(ENTERPRISE), up to 35 with V(ENTERPRISE_PLUS).
@@ -483,6 +483,10 @@ class Instance(Resource):
         for name, field in (("ipConfiguration", "privateNetwork"), ("insightsConfig", "queryStringLength")):
             if field in differing(changed.get(name, {}), before.get(name, {})):
                 self.restarting.append(f"settings.{name}.{field}")
+        # "Restore an instance overview": "Enabling PITR requires restarting the database." Nothing is said of turning it off.
+        name, field = "backupConfiguration", "pointInTimeRecoveryEnabled"
+        if differing(changed.get(name, {}), before.get(name, {})).get(field):
+            self.restarting.append(f"settings.{name}.{field}")
 
     def check_settings(self) -> None:
         edition = self.setting("edition") or "ENTERPRISE"

@@ -105,8 +105,9 @@ def test_a_disk_grows_by_itself(google, run, there):
         ({"edition": "ENTERPRISE_PLUS", "tier": "db-perf-optimized-N-2"}, ["settings.edition", "settings.tier"]),
         (
             {"availability_type": "REGIONAL", "backup_configuration": {"enabled": True, "point_in_time_recovery_enabled": True}},
-            ["settings.availabilityType"],
+            ["settings.availabilityType", "settings.backupConfiguration.pointInTimeRecoveryEnabled"],
         ),
+        ({"backup_configuration": {"enabled": True, "point_in_time_recovery_enabled": False}}, []),
         ({"private_network": "projects/my-project/global/networks/other"}, ["settings.ipConfiguration.privateNetwork"]),
         ({"insights_config": {"query_string_length": 2048}}, ["settings.insightsConfig.queryStringLength"]),
         ({"database_flags": {"max_connections": 200, "log_lock_waits": "on"}}, ["settings.databaseFlags.max_connections"]),
