@@ -46,6 +46,11 @@ options:
         description: Range in CIDR notation. Left out or empty, the subnetwork has to exist.
         type: str
         default: ""
+  reserved_ranges:
+    description: Ranges in CIDR notation that are kept for something else in the network, by what they are called in RV(faults). No new subnetwork may
+      overlap them.
+    type: dict
+    default: {}
   instances:
     description: Names of VMs.
     type: list
@@ -115,11 +120,12 @@ from ansible_collections.selfhost.prefect.plugins.module_utils._gcp import GcpCl
 Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 
-def subnetwork_faults(wanted: list[Json], network: str, there: list[Json]) -> list[str]:
+def subnetwork_faults(wanted: list[Json], network: str, there: list[Json], reserved: dict[str, str]) -> list[str]:
     """Say, in sentences, why the wanted subnetworks of a network cannot be: there are all that the region has."""
     neighbours = {item["name"]: item for item in there if item["network"].endswith(f"/networks/{network}")}
     strangers = {item["name"]: item for item in there if item["name"] not in neighbours}
     taken = {name: ipaddress.ip_network(item["ipCidrRange"]) for name, item in neighbours.items()}
+    taken.update({name: reserved_range(name, text) for name, text in reserved.items()})
     faults = []
     for item in wanted:
         name, text = item["name"], item["ip_cidr_range"]
@@ -132,6 +138,13 @@ def subnetwork_faults(wanted: list[Json], network: str, there: list[Json]) -> li
             fault = range_fault(name, text, taken)
             faults += [fault] if fault else []
     return faults
+
+
+def reserved_range(name: str, text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise GcpError(f"reserved_ranges: {name}: {text!r} is no range", "write it in CIDR notation, such as 10.20.0.0/20") from None
 
 
 def range_fault(name: str, text: str, taken: dict[str, Network]) -> str:
@@ -171,7 +184,7 @@ def run(module: AnsibleModule, client: GcpClient) -> Json:
         "instances": instances,
         "addresses": {name: address for name, address in addresses.items() if address},
         "service_accounts": [email for email in accounts if client.get("iam", f"v1/projects/{client.project}/serviceAccounts/{email}")],
-        "faults": subnetwork_faults(params["subnetworks"], params["network"], there),
+        "faults": subnetwork_faults(params["subnetworks"], params["network"], there, params["reserved_ranges"]),
     }
 
 
@@ -183,6 +196,7 @@ def main() -> None:
         "region": name,
         "zone": name,
         "subnetworks": {"type": "list", "elements": "dict", "default": [], "options": {"name": name, "ip_cidr_range": {"type": "str", "default": ""}}},
+        "reserved_ranges": {"type": "dict", "default": {}},
         "instances": texts,
         "service_accounts": texts,
     }

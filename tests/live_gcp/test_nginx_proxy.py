@@ -60,9 +60,19 @@ def test_a_service_and_its_changes(cloud, proxy) -> None:
     assert policy["bindings"] == [{"role": "roles/secretmanager.secretAccessor", "members": [f"serviceAccount:{ACCOUNT}"]}]
     first = service["latestReadyRevision"].rpartition("/")[2]
 
-    made = len(cloud.writes())
+    made, asked = len(cloud.writes()), len(cloud.requests)
     again = proxy()
     assert (again.ok, again.changed, len(cloud.writes())) == (True, 0, made), again.output
+    assert [request["id"].partition(".")[2] for request in cloud.requests[asked:]] == [
+        "projects.testIamPermissions",
+        "networks.get",
+        "subnetworks.list",
+        "projects.serviceAccounts.get",
+        "projects.secrets.get",
+        "projects.secrets.versions.access",
+        "projects.secrets.getIamPolicy",
+        "projects.locations.services.get",
+    ]
 
     changed = proxy(nginx_proxy_client_max_body_size="64m")
     assert changed.ok, changed.output
@@ -189,6 +199,48 @@ touch built
     assert cloud.ask("GET", RUN)["template"].get("volumes", []) == []
     again = proxy(**options)
     assert (again.ok, again.changed) == (True, 0), again.output
+
+
+@pytest.mark.parametrize(
+    ("roles", "options", "message"),
+    [
+        (["iam.serviceAccountAdmin", "secretmanager.admin"], {}, "grant them roles/run.admin."),
+        (["iam.*", "run.admin"], {}, "grant them roles/secretmanager.admin."),
+        (
+            ["iam.*", "run.admin", "secretmanager.admin"],
+            {"nginx_proxy_domain": "prefect.example.com"},
+            "lack compute.backendServices.create, compute.globalForwardingRules.create, compute.sslCertificates.create in "
+            f"{PROJECT}: grant them roles/compute.loadBalancerAdmin.",
+        ),
+    ],
+    ids=["Cloud Run", "secrets", "load balancer"],
+)
+def test_roles_that_are_missing(cloud, proxy, roles: list[str], options: dict[str, str], message: str) -> None:
+    # A role that the local cloud does not know stands for permissions.
+    cloud.grants["owner@example.com"] = ["roles/viewer", *(name if "*" in name else f"roles/{name}" for name in roles)]
+    refused = proxy(**options)
+    assert not refused.ok
+    assert message in refused.text, refused.output
+    assert cloud.writes() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nginx_proxy_subnetwork": "other"}, "nginx_proxy_subnetwork: there is no subnetwork other in the network prefect and this region"),
+        ({"nginx_proxy_subnetwork": "small"}, "nginx_proxy_subnetwork: small is 10.10.2.0/27, which is too small for Cloud Run: name one of /26 or larger."),
+        ({"nginx_proxy_network": "default"}, "nginx_proxy_subnetwork: the subnetwork prefect-run is in another network (prefect)"),
+    ],
+)
+def test_a_subnetwork_that_cannot_be_used(cloud, proxy, options: dict[str, str], message: str) -> None:
+    small = {"name": "small", "network": f"projects/{PROJECT}/global/networks/prefect", "ipCidrRange": "10.10.2.0/27"}
+    cloud.ask("POST", f"compute/compute/v1/projects/{PROJECT}/regions/europe-west1/subnetworks", small)
+    refused = proxy(**options)
+    assert not refused.ok
+    assert message in refused.text, refused.output
+    assert cloud.writes() == []
+    # Of one in another project, this one's account may know nothing; and a connector needs none.
+    assert proxy("--check", nginx_proxy_connector=f"projects/{PROJECT}/locations/europe-west1/connectors/prefect").ok
 
 
 REFUSALS = {

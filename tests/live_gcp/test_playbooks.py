@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import re
 import typing as t
@@ -16,6 +17,9 @@ import pytest
 from .conftest import PROJECT, ROOT, Controller
 
 INSTANCES = f"compute/compute/v1/projects/{PROJECT}/zones/europe-west1-b/instances"
+
+ADMINS = [f"roles/{name}" for name in ("cloudsql.admin", "iam.serviceAccountAdmin", "iam.serviceAccountUser", "resourcemanager.projectIamAdmin",
+                                       "secretmanager.admin", "serviceusage.serviceUsageAdmin")]  # fmt: skip
 
 
 @pytest.fixture
@@ -144,6 +148,21 @@ def test_the_first_day_of_a_project(cloud, site) -> None:
     assert done.ok, done.output
 
 
+def test_what_a_second_run_asks(cloud, controller: Controller, inventory: Path) -> None:
+    """Of all that is asked of Google; the hosts' part does not run."""
+
+    def run() -> t.Any:
+        variables = {"nginx_proxy_backend": "cloud_run", "prefect_server_database_host": ""}
+        return controller.play(ROOT / "playbooks/site.yml", "--inventory", str(inventory), "--limit", "localhost", **variables)
+
+    first = run()
+    assert first.ok, first.output
+    made, asked = len(cloud.writes()), len(cloud.requests)
+    again = run()
+    assert (again.ok, again.changed, len(cloud.writes())) == (True, 0, made), again.output
+    assert collections.Counter(request["id"] for request in cloud.requests[asked:]) == {}
+
+
 @pytest.fixture
 def teardown(controller: Controller, inventory: Path) -> t.Callable[..., t.Any]:
     return lambda *arguments, **variables: controller.play(ROOT / "playbooks/teardown.yml", "--inventory", str(inventory), *arguments, **variables)
@@ -269,4 +288,19 @@ def test_a_mistake_in_cloud_sql_is_told_before_anything_is_made(cloud, site) -> 
     refused = site(prefect_server_database_host="", cloudsql_tier="db-perf-optimized-N-2")
     assert not refused.ok
     assert "the edition ENTERPRISE does not have it: write such as db-custom-2-7680" in refused.text
+    assert {write.rpartition(":")[2] for write in cloud.writes()} <= {"batchEnable"}
+
+
+def test_a_range_of_cloud_sql_that_the_network_is_to_have(cloud, site) -> None:
+    refused = site(prefect_server_database_host="", cloudsql_range="10.10.0.0/20")
+    assert not refused.ok
+    assert "the range 10.10.0.0/24 of the subnetwork prefect overlaps 10.10.0.0/20 of cloudsql_range: choose a free one." in refused.text
+    assert {write.rpartition(":")[2] for write in cloud.writes()} <= {"batchEnable"}
+
+
+def test_a_role_that_the_proxy_lacks_is_told_before_anything_is_made(cloud, site) -> None:
+    cloud.grants["owner@example.com"] = ["roles/viewer", "roles/compute.admin", *ADMINS]
+    refused = site(nginx_proxy_backend="cloud_run")
+    assert not refused.ok
+    assert f"lack run.services.create, run.services.setIamPolicy, run.services.update in {PROJECT}: grant them roles/run.admin." in refused.text
     assert {write.rpartition(":")[2] for write in cloud.writes()} <= {"batchEnable"}

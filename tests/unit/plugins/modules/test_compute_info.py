@@ -85,6 +85,16 @@ def test_two_that_overlap(google, run):
     assert run(subnetworks=wanted)["faults"] == ["the range 10.20.1.0/24 of the subnetwork b overlaps 10.20.0.0/16 of a: choose a free one."]
 
 
+def test_one_that_overlaps_what_is_reserved(google, run):
+    google.objects[f"{BASE}/regions/europe-west1/subnetworks"] = {"items": [SUBNETWORK]}
+    wanted = [{"name": "prefect", "ip_cidr_range": "10.10.0.0/24"}, {"name": "run", "ip_cidr_range": "10.10.1.0/26"}]
+    # What is there already has been judged by whoever made it.
+    faults = run(subnetworks=wanted, reserved_ranges={"services": "10.10.0.1/20"})["faults"]
+    assert faults == ["the range 10.10.1.0/26 of the subnetwork run overlaps 10.10.0.0/20 of services: choose a free one."]
+    message = "reserved_ranges: services: '10.10.0.0/33' is no range: write it in CIDR notation, such as 10.20.0.0/20."
+    assert run(reserved_ranges={"services": "10.10.0.0/33"})["msg"] == message
+
+
 def test_a_zone_of_another_region(google, run):
     assert run(zone="us-east1-b")["msg"] == "zone: 'us-east1-b' is not in the region europe-west1: write such as europe-west1-b, or correct the region."
     assert google.api.requests == []
