@@ -209,8 +209,7 @@ touch built
         (
             ["iam.*", "run.admin", "secretmanager.admin"],
             {"nginx_proxy_domain": "prefect.example.com"},
-            "lack compute.backendServices.create, compute.globalForwardingRules.create, compute.sslCertificates.create in "
-            f"{PROJECT}: grant them roles/compute.loadBalancerAdmin.",
+            f"compute.globalForwardingRules.create, compute.sslCertificates.create in {PROJECT}: grant them roles/compute.loadBalancerAdmin.",
         ),
     ],
     ids=["Cloud Run", "secrets", "load balancer"],
