@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import typing as t
 
 import pytest
@@ -104,6 +105,23 @@ def test_a_run_that_was_interrupted(cloud, controller: Controller) -> None:
     assert controller.role("cloudsql").changed == 2
     assert cloud.writes()[writes:][-1].startswith("PUT ")
     assert controller.role("cloudsql").changed == 0
+
+
+@pytest.mark.usefixtures("network")
+def test_a_person_sees_that_it_waits(cloud, controller: Controller) -> None:
+    assert controller.role("cloudsql", cloudsql_deletion_protection=False).ok
+    instance = cloud.ask("GET", INSTANCE)
+    cloud.ask("DELETE", INSTANCE)
+    # What an interrupted run had sent.
+    body = {name: instance[name] for name in ("name", "region", "databaseVersion")}
+    body["settings"] = {name: instance["settings"][name] for name in ("tier", "edition", "ipConfiguration", "backupConfiguration")}
+    cloud.operation_seconds = 50
+    cloud.answer("POST", "sqladmin.googleapis.com", f"/v1/projects/{PROJECT}/instances", {"Authorization": "Bearer owner"}, json.dumps(body).encode())
+    cloud.operation_seconds = 0
+    done = controller.role("cloudsql")
+    assert done.ok, done.output
+    assert re.search(r"FAILED - RETRYING: .* Bring the instance into the wanted state \(", done.text), done.output
+    assert (cloud.ask("GET", INSTANCE)["state"], controller.role("cloudsql").changed) == ("RUNNABLE", 0)
 
 
 @pytest.mark.usefixtures("network")

@@ -201,6 +201,32 @@ touch built
     assert (again.ok, again.changed) == (True, 0), again.output
 
 
+def test_an_image_built_by_docker(cloud, proxy, controller: Controller, tmp_path: Path) -> None:
+    """With a docker that notes what it is asked for, and knows the images that it has pushed."""
+    stub, log, pushed = tmp_path / "bin/docker", tmp_path / "log", tmp_path / "pushed"
+    stub.parent.mkdir()
+    stub.write_text(f"""#!/bin/sh
+echo "$*" >> {log}
+for last; do :; done
+if [ "$1" = manifest ]; then grep -qxF "$last" {pushed} 2>/dev/null; exit; fi
+test -e "$last/Dockerfile" && echo "$6" >> {pushed}
+""")
+    stub.chmod(0o755)
+    controller.environment["PATH"] = f"{stub.parent}:{controller.environment['PATH']}"
+    options = {"nginx_proxy_image_build": "docker", "nginx_proxy_image_repository": f"europe-west1-docker.pkg.dev/{PROJECT}/prefect/proxy"}
+    done = proxy(**options)
+    assert done.ok, done.output
+    image = cloud.ask("GET", RUN)["template"]["containers"][0]["image"]
+    build = f"buildx build --platform linux/amd64 --tag {image} --push "
+    assert [line.startswith(build) for line in log.read_text().splitlines()] == [False, True]
+    assert pushed.read_text() == f"{image}\n"
+    again = proxy(**options)
+    assert (again.ok, again.changed, log.read_text().count(build)) == (True, 0, 1), again.output
+    # Another configuration is another image.
+    assert proxy(nginx_proxy_client_max_body_size="64m", **options).ok
+    assert cloud.ask("GET", RUN)["template"]["containers"][0]["image"] == pushed.read_text().splitlines()[1] != image
+
+
 @pytest.mark.parametrize(
     ("roles", "options", "message"),
     [

@@ -308,7 +308,7 @@ def test_workers_that_use_the_public_address(cloud, site) -> None:
     assert url.replace(cloud.project_number, "PROJECT_NUMBER") in refused.text
     done = site(prefect_api_url=url)
     assert done.ok, done.output
-    assert set(re.findall(r"(prefect-\S+) (https://\S+) [0-9a-f]{64}", done.text)) == {(name, url) for name in ("prefect-server", "prefect-worker-1")}
+    assert set(re.findall(r"(prefect-\S+) (https://\S+) ", done.text)) == {(name, url) for name in ("prefect-server", "prefect-worker-1")}
 
 
 def test_a_mistake_in_the_proxy_is_told_before_anything_is_made(cloud, site) -> None:
@@ -339,3 +339,12 @@ def test_a_role_that_the_proxy_lacks_is_told_before_anything_is_made(cloud, site
     assert not refused.ok
     assert f"lack run.services.create, run.services.setIamPolicy, run.services.update in {PROJECT}: grant them roles/run.admin." in refused.text
     assert {write.rpartition(":")[2] for write in cloud.writes()} <= {"batchEnable"}
+
+
+@pytest.mark.parametrize("build", ["none", "cloud_build"])
+def test_what_builds_an_image_is_enabled_if_it_is_wanted(cloud, site, build: str) -> None:
+    for api in ("artifactregistry", "cloudbuild"):
+        cloud.enabled.pop(api)
+    # That it is refused afterwards makes it short.
+    assert "nginx_proxy_keep_versions is 0" in site(nginx_proxy_backend="cloud_run", nginx_proxy_keep_versions=0, nginx_proxy_image_build=build).text
+    assert {"artifactregistry", "cloudbuild"} & set(cloud.enabled) == ({"artifactregistry", "cloudbuild"} if build == "cloud_build" else set())
