@@ -28,7 +28,10 @@ attributes:
     support: full
 options:
   name:
-    description: Name of the instance. After a deletion it cannot be used again for a week.
+    description:
+      - Name of the instance.
+      - That of a deleted one can be used again at once, as Google says in "Delete instances". If it is kept for some time after all, nothing tells so
+        before the instance is to be created.
     type: str
     required: true
   state:
