@@ -66,6 +66,10 @@ def test_the_inventory(cloud, controller: Controller, inventory: Path) -> None:
     assert hosts["prefect-server"]["ansible_ssh_common_args"] == (
         f'-o ProxyCommand="gcloud compute start-iap-tunnel prefect-server %p --listen-on-stdin --verbosity=warning --project={PROJECT} --zone=europe-west1-b"'
     )
+    keys = r"-o ControlMaster=auto -o ControlPersist=60s -o StrictHostKeyChecking=accept-new -o HostKeyAlias=compute\.\d+"
+    arguments = [host["ansible_ssh_args"] for host in hosts.values()]
+    assert all(re.fullmatch(keys, argument) for argument in arguments)
+    assert len(set(arguments)) == 2, "two VMs have the same key"
     asked = len(cloud.requests)
     assert listed(controller, inventory) == found
     assert len(cloud.requests) == asked, "the cache was not used"
