@@ -22,9 +22,8 @@ flow_file.chmod(0o644)
 from prefect import flow
 from prefect.client.orchestration import get_client
 
-pool = os.environ.get("BENCH_POOL", "default")
 bench = flow.from_source(source=str(flow_file.parent), entrypoint=f"{flow_file.name}:bench")
-deployment = bench.deploy(name="bench", work_pool_name=pool, print_next_steps=False)
+deployment = bench.deploy(name="bench", work_pool_name="default", print_next_steps=False)
 seconds = []
 with get_client(sync_client=True) as client:
     for _ in range(runs):

@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
+import json
 import os
 import shutil
 import socket
@@ -147,3 +150,48 @@ def test_the_checkout_asks_who_a_host_is():
     changed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert "DEFAULT_FORKS" in changed
     assert "HOST_KEY_CHECKING" not in changed
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    # Its code would be kept beside the scripts.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    loader = importlib.machinery.SourceFileLoader("bench", str(ROOT / "scripts/bench"))
+    spec = importlib.util.spec_from_loader("bench", loader)
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "REPORT", tmp_path / "bench.json")
+    # No engine, no image and no containers are needed for figures that are made up.
+    monkeypatch.setattr(module, "run", lambda command, **_options: "")
+    monkeypatch.setattr(module.os, "environ", dict(os.environ))
+    return module
+
+
+@pytest.mark.parametrize(
+    ("target", "said", "missed"),
+    [
+        ({"most": 2}, "<= 2 s", False),
+        ({"most": 1.9}, "<= 1.9 s", True),
+        ({"times": 0.5, "compared": [3, 5, 4]}, "<= 0.5 times by hand", False),
+        ({"times": 0.4, "compared": [3, 5, 4]}, "<= 0.4 times by hand", True),
+        ({"most": 1.9, "compared": [400]}, "<= 1.9 s", True),
+        ({}, "none", False),
+    ],
+)
+def test_the_bench_holds_the_median_to_its_target(bench, capsys, target, said, missed):
+    entry = bench.figure("rollout", "s", [1, 9, 2], **target)
+    assert (entry["median"], entry["target"], entry["missed"]) == (2, said, missed)
+    assert capsys.readouterr().out.rstrip().endswith(f"target: {said}{', MISSED' if missed else ''}")
+
+
+def test_the_bench_fails_for_a_miss_and_keeps_the_other_figures(bench, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "measure_rollout", lambda: [bench.figure("cold", "s", [5], most=9), bench.figure("noop", "s", [5], most=9)])
+    monkeypatch.setattr(bench, "measure_growth", lambda: [bench.figure("noop", "s", [11], most=9)])
+    monkeypatch.setattr(sys, "argv", ["bench", "rollout"])
+    bench.main()
+    monkeypatch.setattr(sys, "argv", ["bench", "growth"])
+    with pytest.raises(SystemExit, match=r"^bench: over the target: noop\.$"):
+        bench.main()
+    figures = json.loads((bench.REPORT).read_text())["figures"]
+    assert [(entry["name"], entry["median"]) for entry in figures] == [("cold", 5), ("noop", 11)]
