@@ -43,7 +43,8 @@ options:
   wait_timeout:
     description:
       - Seconds until the run has to be completed.
-      - A worker looks for runs every ten seconds, and Prefect itself takes some to start. Infrastructure that pulls images first takes longer.
+      - A worker of P(selfhost.prefect.prefect_worker#role) looks for runs every second, others every ten, and Prefect itself takes some to start.
+      - Infrastructure that pulls images first takes longer.
     type: int
     default: 120
 """
