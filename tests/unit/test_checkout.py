@@ -22,15 +22,16 @@ ROOT = Path(__file__).parents[2]
 
 
 class Machine:
-    """All the programs that a script finds, and what it called those for that are written here."""
+    """A copy of the scripts, all the programs that they find, and what they called those for that are written here."""
 
     def __init__(self, folder: Path) -> None:
+        self.scripts = shutil.copytree(ROOT / "scripts", folder / "scripts")
         self.programs = folder / "programs"
         self.calls = folder / "calls"
         self.programs.mkdir()
         self.calls.touch()
         # No rm and no setsid: nothing here may come as far as to start an engine.
-        for name in ("bash", "chmod", "dirname", "env"):
+        for name in ("bash", "cat", "chmod", "cut", "dirname", "env", "flock", "mkdir", "sha256sum"):
             (self.programs / name).symlink_to(shutil.which(name) or f"/bin/{name}")
 
     def has(self, name: str, *lines: str) -> None:
@@ -39,7 +40,7 @@ class Machine:
         program.chmod(0o755)
 
     def run(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [str(self.programs / "bash"), str(ROOT / "scripts" / script), *arguments]
+        command = [str(self.programs / "bash"), str(self.scripts / script), *arguments]
         return subprocess.run(command, env={"PATH": str(self.programs), **environment}, capture_output=True, text=True, check=False, timeout=30)
 
     def installed(self) -> list[str]:
@@ -123,6 +124,19 @@ def test_the_demo_refuses_a_port_that_is_taken(machine):
         result = machine.run("demo", "up", DEMO_PORT=str(port))
     assert result.returncode == 1
     assert f"port {port} of 127.0.0.1 is taken: set DEMO_PORT to a free one, for example DEMO_PORT={port + 1} make demo." in result.stderr
+
+
+@pytest.mark.parametrize("failing", ["playbooks/postgresql.yml", "site.yml"])
+def test_the_demo_is_complete_when_both_of_its_halves_are(machine, failing):
+    machine.has("docker", '[ "$1" != image ] || sha256sum <scripts/base-image | cut --characters=1-16')
+    machine.has("id", "echo 0")
+    machine.has("debootstrap")
+    machine.has("ansible-playbook", f'[[ " $* " != *" {failing} "* ]] || {{ echo "{failing} has failed"; exit 2; }}')
+    result = machine.run("demo", "up", DEMO_PORT="4")
+    assert result.returncode == 1
+    assert f"{failing} has failed" in result.stdout
+    assert "demo: the demo is not complete: see above." in result.stderr
+    assert "Prefect is up" not in result.stdout
 
 
 def test_there_is_no_login_without_a_demo(machine):
