@@ -302,9 +302,10 @@ def roll_out(cloud: LocalCloud, call: Call, old: dict[str, Json] | None, service
     if call.flag("validateOnly"):
         return finished(cloud, call, ready)
     path = f"run/{name}"
-    # "Manage revisions": they are immutable. Without a new one the service stays as it is.
+    # "Manage revisions": they are immutable, so one that has failed serves nothing later on either.
     has_failed = old and old["latestCreatedRevision"] == latest and old["terminalCondition"]["state"] == "CONDITION_FAILED"
-    error = {"code": 9, "message": failed["terminalCondition"]["message"]} if has_failed else None
+    serves = any(target.get("type") == LATEST for target in service["traffic"])
+    error = {"code": 9, "message": failed["terminalCondition"]["message"]} if has_failed and serves else None
     revision_json = {
         "name": latest,
         "uid": cloud.state.uid(),
