@@ -27,7 +27,7 @@ attributes:
     support: full
 options:
   name:
-    description: The unit, with its suffix.
+    description: The unit, with its suffix, or a drop-in of it such as V(example.service.d/10-example.conf).
     type: str
     required: true
   content:
@@ -88,12 +88,13 @@ def written(path: str) -> int:
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     path = os.path.join(UNITS, module.params["name"])
-    since = written(os.path.join(INVOCATIONS, f"invocation:{module.params['name']}"))
+    since = written(os.path.join(INVOCATIONS, f"invocation:{module.params['name'].partition('.d/')[0]}"))
     stale = since > 0 and any(written(source) > since for source in [path, *module.params["sources"]])
 
     before, after = read(path), module.params["content"]
     changed = before != after
     if changed and not module.check_mode:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         write(path, after)
     if os.path.exists(path):
         changed = module.set_fs_attributes_if_different(module.load_file_common_arguments({**module.params, "path": path}), changed)

@@ -92,6 +92,43 @@ def test_a_certificate_from_the_controller_is_written(apply, proxies):
         assert proxy.host.file("/etc/ssl/private/prefect.key").mode == 0o600
 
 
+def test_a_run_that_was_interrupted_before_anything_was_tested_is_finished(apply, proxies):
+    """What the distribution brings is there as ever, and nginx refuses its second default server."""
+    for proxy in proxies:
+        proxy.host.check_output("ln -s /etc/nginx/sites-available/default /etc/nginx/sites-enabled/default")
+        proxy.host.check_output("sed -i '/worker_rlimit_nofile/d; s/worker_connections 4096/worker_connections 768/' /etc/nginx/nginx.conf")
+        proxy.host.check_output("systemctl disable --now nginx && rm -r /etc/systemd/system/nginx.service.d && systemctl daemon-reload")
+        assert "duplicate default server" in proxy.host.run("nginx -t").stderr
+    assert apply("--check").changed
+    done = apply()
+    assert not done.failed, done.output
+    for proxy in proxies:
+        assert not proxy.host.file("/etc/nginx/sites-enabled/default").exists
+        assert "worker_connections 4096;" in proxy.host.file("/etc/nginx/nginx.conf").content_string
+        assert proxy.host.file("/etc/nginx/nginx.conf").mode == 0o644
+        shown = proxy.host.check_output("systemctl show --property DropInPaths,NeedDaemonReload,UnitFileState nginx")
+        assert "/etc/systemd/system/nginx.service.d/prefect.conf" in shown
+        assert "NeedDaemonReload=no" in shown
+        assert "UnitFileState=enabled" in shown
+        assert proxy.fetch("/api/version").status == 200
+    assert not apply().changed
+
+
+def test_a_run_that_was_interrupted_before_it_reloaded_is_finished(apply, proxies):
+    site = "/etc/nginx/conf.d/prefect.conf"
+    for proxy in proxies:
+        proxy.host.check_output(f"cp {site} /root/wanted && sed -i 's/ok.n\"/old\"/' {site} && systemctl reload nginx && sleep 1 && cp /root/wanted {site}")
+        proxy.host.check_output("rm /etc/systemd/system/nginx.service.d/prefect.conf && systemctl daemon-reload")
+        assert proxy.fetch("/nginx-health").body == b"old"
+    assert apply("--check").changed
+    assert all(proxy.fetch("/nginx-health").body == b"old" for proxy in proxies)
+    assert not apply().failed
+    for proxy in proxies:
+        assert proxy.fetch("/nginx-health").body == b"ok\n"
+        assert "nginx.service.d/prefect.conf" in proxy.host.check_output("systemctl show --property DropInPaths nginx")
+    assert not apply().changed
+
+
 def test_nginx_survives_a_server_that_is_down(proxies, server):
     server.check_output("systemctl stop prefect-server")
     try:

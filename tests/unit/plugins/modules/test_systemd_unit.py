@@ -75,8 +75,15 @@ def test_a_service_that_is_down_is_not_stale(host, run):
     assert run()["stale"] is False
 
 
-@pytest.mark.usefixtures("host")
-def test_what_cannot_be_written_is_told(run):
-    failed = run(name="no/example.service")
+def test_a_drop_in_is_one_of_its_service(host, run, tmp_path):
+    assert run(name="example.service.d/some.conf")["changed"] is True
+    assert (tmp_path / "example.service.d/some.conf").read_text() == CONTENT
+    host("invocation:example.service", 10, link=True)
+    assert run(name="example.service.d/some.conf")["stale"] is True
+
+
+def test_what_cannot_be_written_is_told(host, run):
+    host("example.service.d", 1)
+    failed = run(name="example.service.d/some.conf")
     assert failed["failed"] is True
-    assert failed["msg"].startswith("no/example.service could not be written: [Errno 2]")
+    assert failed["msg"].startswith("example.service.d/some.conf could not be written: [Errno 20]")
