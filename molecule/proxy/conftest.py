@@ -44,11 +44,13 @@ class Proxy:
     def address(self):
         return self.host.check_output("hostname --ip-address").split()[0]
 
-    def fetch(self, path, method="GET", *, tls=True, auth=AUTH, body=None, **headers):
+    def connect(self, port=None, *, tls=True, timeout=30):
         if tls:
-            connection = http.client.HTTPSConnection(self.name, timeout=30, context=ssl.create_default_context(cafile=str(self.certificate)))
-        else:
-            connection = http.client.HTTPConnection(self.name, timeout=30)
+            return http.client.HTTPSConnection(self.name, port, timeout=timeout, context=ssl.create_default_context(cafile=str(self.certificate)))
+        return http.client.HTTPConnection(self.name, port, timeout=timeout)
+
+    def fetch(self, path, method="GET", *, tls=True, auth=AUTH, body=None, **headers):
+        connection = self.connect(tls=tls)
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         if auth:
             headers["Authorization"] = "Basic " + base64.b64encode(auth.encode()).decode()

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,36 @@ def _as_before(proxies):
     for proxy in proxies:
         proxy.host.check_output(f"cd / && rm -rf {files} && tar --extract --file /root/before.tar && systemctl restart nginx")
     assert all(proxy.fetch("/api/version").status == 200 for proxy in proxies)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def waiting(proxies):
+    """Answers of an upstream that is silent for more than a minute, through a second nginx with the same site. They come while the other tests run."""
+    silent = (Path(__file__).parents[1] / "silent_server.py").read_text()
+    nginx = "daemon off; user www-data; pid /run/patient.pid; events {} http { include /root/patient.site; }"
+    sites = "s/molecule-proxy-server:4299/127.0.0.1:4301/; s/molecule-proxy-server:4200/127.0.0.1:4302/; /listen/ s/:80/:8080/; /listen/ s/:443/:8443/"
+    for proxy in proxies:
+        proxy.host.check_output("printf %%s %s > /root/silent.py && systemd-run --unit silent python3 /root/silent.py", silent)
+        proxy.host.check_output("printf %%s %s > /root/patient.conf && sed %s /etc/nginx/conf.d/prefect.conf > /root/patient.site", nginx, sites)
+        proxy.host.check_output("systemd-run --unit patient nginx -c /root/patient.conf")
+        proxy.host.check_output("timeout 10 sh -c 'until ss -Hltn | grep -q :4302 && ss -Hltn | grep -q :8443; do sleep 0.1; done'")
+
+    def ask(proxy, method, path, body=None, **headers):
+        connection, began = proxy.connect(8443, timeout=100), time.monotonic()
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, connection.sock.recv(5) if answer.status == 101 else answer.read(), time.monotonic() - began
+
+    with ThreadPoolExecutor(8) as threads:
+        # These first, as an upstream that has failed is left out for some seconds.
+        answers = {"unreachable": list(threads.map(lambda proxy: ask(proxy, "GET", "/at-once"), proxies))}
+        yield answers | {
+            "slow": [threads.submit(ask, proxy, "GET", "/") for proxy in proxies],
+            "socket": [threads.submit(ask, proxy, "GET", "/", Upgrade="websocket", Connection="Upgrade") for proxy in proxies],
+            "reading late": [threads.submit(ask, proxy, "POST", "/", bytes(16 * 1024**2)) for proxy in proxies],
+        }
+    for proxy in proxies:
+        proxy.host.check_output("systemctl stop patient silent")
 
 
 def test_a_dry_run_shows_the_change_and_makes_none(apply, proxies):
@@ -138,6 +170,23 @@ def test_nginx_survives_a_server_that_is_down(proxies, server):
     finally:
         server.check_output("systemctl start prefect-server")
     assert all(proxy.is_ready() for proxy in proxies)
+
+
+def test_a_server_that_cannot_be_reached_costs_seconds(waiting):
+    for status, body, seconds in waiting["unreachable"]:
+        assert (status, body) == (200, b"there")
+        assert 2 < seconds < 10
+
+
+@pytest.mark.parametrize(
+    ("what", "answer"),
+    [("slow", (200, b"there")), ("socket", (101, b"there")), ("reading late", (200, b"16777216"))],
+)
+def test_a_server_may_be_silent_for_longer_than_a_minute(waiting, what, answer):
+    for waited in waiting[what]:
+        status, body, seconds = waited.result()
+        assert (status, body) == answer
+        assert seconds > 60
 
 
 def test_nginx_is_started_again_when_it_dies(proxies):
