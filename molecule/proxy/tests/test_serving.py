@@ -11,12 +11,15 @@ import gzip
 import json
 import re
 import ssl
+from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.selfhost.prefect.plugins.module_utils._websocket import WebSocketError
 
 testinfra_hosts = ["ansible://nginx_proxy"]
 
+ROOT = Path(__file__).parents[3]
 AUTH = "tester:made-up-p@ss:word%"
 WEBSOCKETS = ["events/in", "events/out", "logs/out", "task_runs/subscriptions/scheduled", "work_pools/some%20pool/workers/connect"]
 
@@ -69,6 +72,15 @@ def test_http_is_redirected_to_https(proxy):
     answer = proxy.fetch("/api/flows/filter?a=b", "POST", tls=False, body="{}")
     assert answer.status == 308
     assert answer.headers["Location"] == f"https://{proxy.name}/api/flows/filter?a=b"
+
+
+def test_the_challenge_of_a_certificate_authority_is_answered_by_http(proxy):
+    (example,) = re.findall(r"```yaml\n(nginx_proxy_extra_directives: \|\n  location [^`]*)```", (ROOT / "docs/proxy.md").read_text())
+    assert yaml.safe_load(example)["nginx_proxy_extra_directives"] == proxy.host.ansible.get_variables()["nginx_proxy_extra_directives"]
+    proxy.host.check_output("mkdir --parents /var/www/html/.well-known/acme-challenge && echo proof > /var/www/html/.well-known/acme-challenge/token")
+    answer = proxy.fetch("/.well-known/acme-challenge/token", tls=False, auth=None)
+    assert (answer.status, answer.body) == (200, b"proof\n")
+    assert proxy.fetch("/.well-known/other", tls=False).status == 308
 
 
 @pytest.mark.parametrize(("path", "target"), [("/v2", "/v2/"), ("/api/flows", "/api/flows/")])
@@ -162,7 +174,7 @@ def test_bodies_without_measure_do_not(proxy):
 
 
 def test_a_dead_server_is_passed_over(proxy):
-    """The first server of the list does not exist, and every third failure only takes it out for some seconds."""
+    """The first server of the list does not exist, and a failure takes it out for 5 seconds only."""
     for dummy in range(30):
         assert proxy.fetch("/api/version").status == 200
         assert proxy.fetch("/api/work_pools/filter", "POST", body="{}", Content_Type="application/json").status == 200
