@@ -150,7 +150,7 @@ def test_a_run_that_was_interrupted_before_it_reloaded_is_finished(apply, proxie
     site = "/etc/nginx/conf.d/prefect.conf"
     for proxy in proxies:
         proxy.host.check_output(f"cp {site} /root/wanted && sed -i 's/ok.n\"/old\"/' {site} && systemctl reload nginx && sleep 1 && cp /root/wanted {site}")
-        proxy.host.check_output("rm /etc/systemd/system/nginx.service.d/prefect.conf && systemctl daemon-reload")
+        proxy.host.check_output("rm -f /etc/systemd/system/nginx.service.d/prefect.conf && systemctl daemon-reload")
         assert proxy.fetch("/nginx-health").body == b"old"
     assert apply("--check").changed
     assert all(proxy.fetch("/nginx-health").body == b"old" for proxy in proxies)
