@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import base64
 import http.client
-import json
-import os
 import socket
 import ssl
-import subprocess
 import time
 import typing as t
-from pathlib import Path
 
 import pytest
 import testinfra
@@ -23,7 +19,6 @@ from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import P
 from ansible_collections.selfhost.prefect.plugins.module_utils._websocket import open_prefect_socket
 
 AUTH = "tester:made-up-p@ss:word%"
-SCENARIO = Path(__file__).parent
 SITE = "/etc/nginx/conf.d/prefect.conf"
 
 
@@ -136,28 +131,3 @@ def proxies(tmp_path_factory):
 @pytest.fixture(scope="session")
 def server():
     return testinfra.get_host("ansible://molecule-proxy-server")
-
-
-class Run(t.NamedTuple):
-    failed: bool
-    changed: bool
-    output: str
-
-    @property
-    def text(self):
-        """The output as one line, so that sentences can be looked for."""
-        return " ".join(self.output.split())
-
-
-@pytest.fixture(scope="session")
-def apply():
-    """Apply the role to all proxies, with other variables than the scenario's."""
-
-    def run(*options, **variables):
-        command = ["ansible-playbook", "--diff", "--extra-vars", json.dumps(variables), *options, str(SCENARIO / "converge.yml")]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env={**os.environ, "NO_COLOR": "1"})
-        recap = done.stdout.rpartition("PLAY RECAP")[2]
-        assert recap.count("molecule-proxy-") == 2, done.stdout
-        return Run(done.returncode != 0, recap.count("changed=0") < 2, done.stdout)
-
-    return run

@@ -7,19 +7,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-import os
-import subprocess
 import time
-import typing as t
-from pathlib import Path
 
 import pytest
 import testinfra
 from ansible_collections.selfhost.prefect.plugins.module_utils._prefect import PrefectClient, PrefectError
 
 AUTH = "tester:made-up-p@ss:word%"
-SCENARIO = Path(__file__).parent
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
@@ -101,6 +95,14 @@ class Prefect:
     def state(self, flow_run_id):
         return self.flow_run(flow_run_id)["state"]["type"]
 
+    def is_online(self, worker):
+        known = self.client.filter(f"work_pools/{self.client.quote(worker.pool)}/workers/filter", {})
+        return (worker.name, "ONLINE") in [(one["name"], one["status"]) for one in known]
+
+    def worker(self, flow_run_id):
+        """The name of the worker that started it last."""
+        return self.flow_run(flow_run_id)["labels"]["prefect.worker.name"]
+
     def wait_for(self, flow_run_id, *states):
         """The flow run, as soon as it is in one of the states."""
 
@@ -147,26 +149,7 @@ def mains(hosts):
     return [Worker(host, f"molecule-worker-{debian}", "default") for host, debian in zip(hosts, (12, 13))]
 
 
-class Run(t.NamedTuple):
-    failed: bool
-    changed: bool
-    output: str
-
-    @property
-    def text(self):
-        """The output as one line, so that sentences can be looked for."""
-        return " ".join(self.output.split())
-
-
 @pytest.fixture(scope="session")
-def apply():
-    """Apply the role to both hosts, with other variables than the scenario's."""
-
-    def run(*options, **variables):
-        command = ["ansible-playbook", "--diff", "--extra-vars", json.dumps(variables), *options, str(SCENARIO / "converge.yml")]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env={**os.environ, "NO_COLOR": "1"})
-        recap = done.stdout.rpartition("PLAY RECAP")[2]
-        assert recap.count("molecule-worker-") == 2, done.stdout
-        return Run(done.returncode != 0, recap.count("changed=0") < 2, done.stdout)
-
-    return run
+def dockers(hosts):
+    """Workers that only the tests of changes make. They need Docker's engine for a flow run alone."""
+    return [Worker(host, "second", f"containers {debian}") for host, debian in zip(hosts, (12, 13))]
