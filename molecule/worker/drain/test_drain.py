@@ -63,6 +63,24 @@ def test_a_killed_worker_comes_back_and_reports_its_flow_runs(prefect, etls, wai
         prefect.times(prefect.run(worker, "look"))
 
 
+def test_a_flow_run_that_was_tried_again_elsewhere_is_left_alone(prefect, mains):
+    flow_run = prefect.begin(mains[0], "wait", seconds=300)
+    lost, other = sorted(mains, key=lambda worker: worker.name != prefect.worker(flow_run))
+    lost.systemctl("kill", "--kill-who=main", "--signal=KILL")
+    lost.systemctl("stop")
+    # What somebody does who sees that its host is gone.
+    for state in ("CRASHED", "SCHEDULED"):
+        prefect.client.post(f"flow_runs/{flow_run}/set_state", {"state": {"type": state}, "force": True})
+    prefect.wait_for(flow_run, "RUNNING")
+    assert prefect.worker(flow_run) == other.name
+    # It is ready when it has looked after the flow runs that it lost.
+    lost.systemctl("start")
+    found = prefect.flow_run(flow_run)
+    assert found["state"]["type"] == "RUNNING"
+    other.host.check_output("kill -KILL %s", found["infrastructure_pid"].rpartition(":")[2])
+    assert prefect.wait_for(flow_run)["state"]["type"] == "CRASHED"
+
+
 def test_an_outage_of_the_server_ends_neither_workers_nor_flow_runs(prefect, etls, mains, wait_until):
     long, short = [prefect.begin(mains[0], "wait", seconds=seconds) for seconds in (25, 5)]
     workers = {worker: worker.pid for worker in mains}

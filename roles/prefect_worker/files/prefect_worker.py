@@ -43,6 +43,8 @@ from prefect.workers import base
 from prefect.workers.process import ProcessWorker
 
 TERMINATION_SECONDS = 30
+# The label by which a flow run tells the worker that started it last.
+WORKER = "prefect.worker.name"
 AUTO_INSTALL = "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES"
 
 critical_service_loop = base.critical_service_loop
@@ -93,6 +95,9 @@ async def report_lost_run(worker: base.BaseWorker[Any, Any, Any], flow_run_id: U
     with contextlib.suppress(ObjectNotFound):
         flow_run = await worker.client.read_flow_run(flow_run_id)
         if flow_run.state_type not in (StateType.PENDING, StateType.RUNNING):
+            return
+        # Tried again since, and running elsewhere. Flow runs that a flow called have no worker of their own.
+        if flow_run.labels.get(WORKER, worker.name) != worker.name:
             return
         await worker.client.set_flow_run_state(flow_run_id, Crashed(message="The worker, its host or the API went away while this flow run was running."))
         # Flows that it called in its own process.
