@@ -49,6 +49,7 @@ def test_every_mistake_is_told_at_once(refused, hosts):
         "prefect_worker_drain_timeout is -1: write how many seconds flow runs get to finish",
         "prefect_worker_workers names a worker 'a/b', which no unit can be called",
         "prefect_worker_workers holds more than one worker called one: give each a name of its own.",
+        "prefect_worker_workers gives molecule-worker-12 and another host workers of the same pool and name (a/b and one)",
         "prefect_worker_workers names the pool or queue 'a/b', which Prefect does not take",
         "prefect_worker_workers gives the pool default workers of more than one type",
         "prefect_worker_workers has the health_check_port 8099 more than once",
