@@ -40,8 +40,7 @@ def test_workers_are_online_and_never_had_to_be_restarted(prefect, mains, etls):
         assert worker.is_running()
         assert worker.host.service(worker.unit).is_enabled
         assert worker.show("NRestarts") == "0"
-        known = prefect.client.filter(f"work_pools/{prefect.client.quote(worker.pool)}/workers/filter", {})
-        assert (worker.name, "ONLINE") in [(one["name"], one["status"]) for one in known]
+        assert prefect.is_online(worker)
 
 
 def test_a_flow_run_has_the_settings_of_its_worker(found, mains):
@@ -101,6 +100,11 @@ def test_the_health_check_answers_on_its_host_alone(hosts):
 def test_limits_are_systemds(etls):
     for worker in etls:
         assert [worker.show(key) for key in ("MemoryMax", "TasksMax", "CPUQuotaPerSecUSec")] == [str(2 << 30), "500", "1.500000s"]
+
+
+def test_who_cannot_start_is_tried_less_and_less_often_where_systemd_can(etls):
+    assert [worker.show("RestartSteps") for worker in etls] == ["", "5"]
+    assert [worker.show("RestartMaxDelayUSec") for worker in etls] == ["", "30s"]
 
 
 def test_a_log_file_is_rotated_and_written_on(prefect, looks, etls):
