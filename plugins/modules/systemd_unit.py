@@ -13,7 +13,8 @@ version_added: 0.1.0
 description:
   - Writes a unit to C(/etc/systemd/system).
   - Tells whether the service runs since before its unit or another of its files was written, which is what a run that was
-    interrupted between writing and restarting leaves behind. It reloads and restarts nothing by itself.
+    interrupted between writing and restarting leaves behind; and whether systemd has not got the service to run so far.
+    It reloads and restarts nothing by itself.
 author: selfhost.prefect contributors (!UNKNOWN)
 extends_documentation_fragment:
   - ansible.builtin.files
@@ -62,7 +63,10 @@ path:
   type: str
   sample: /etc/systemd/system/example.service
 stale:
-  description: Whether the service runs, and does so since before the unit or one of the O(sources) was written.
+  description:
+    - Whether the service has to be restarted. Either it runs since before the unit or one of the O(sources) was written,
+      or systemd is at starting it, which C(ansible.builtin.systemd_service) takes for V(started), though it may have failed many times.
+    - V(false) for a service that is down.
   returned: success
   type: bool
 """
@@ -86,12 +90,19 @@ def written(path: str) -> int:
         return 0
 
 
+def is_at_starting(module: AnsibleModule, unit: str) -> bool:
+    """Whether systemd is at starting the service, or waits before it tries again."""
+    return module.run_command(["systemctl", "is-active", unit])[1].strip() == "activating"
+
+
 def run(module: AnsibleModule) -> dict[str, Any]:
     path = os.path.join(UNITS, module.params["name"])
-    since = written(os.path.join(INVOCATIONS, f"invocation:{module.params['name'].partition('.d/')[0]}"))
+    unit = module.params["name"].partition(".d/")[0]
+    since = written(os.path.join(INVOCATIONS, f"invocation:{unit}"))
     stale = since > 0 and any(written(source) > since for source in [path, *module.params["sources"]])
 
     before, after = read(path), module.params["content"]
+    stale = stale or (before is not None and is_at_starting(module, unit))
     changed = before != after
     if changed and not module.check_mode:
         os.makedirs(os.path.dirname(path), exist_ok=True)

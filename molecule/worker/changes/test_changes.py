@@ -90,7 +90,25 @@ def test_a_pool_of_another_type_is_told(refused, prefect):
     assert "elsewhere" in refused(prefect_worker_workers=[{"pool": "elsewhere"}])
 
 
-def test_what_changed_is_restarted_and_what_is_gone_is_removed(apply, prefect, hosts, etls, mains):
+def test_a_worker_that_systemd_tries_in_vain_to_start_is_no_success(apply, mains, wait_until):
+    """Though there is nothing to write."""
+    for worker in mains:
+        drop_in = f"/run/systemd/system/{worker.unit}.d/missing.conf"
+        worker.host.check_output(f"mkdir {drop_in.rpartition('/')[0]} && printf '[Service]\\nReadWritePaths=/srv/missing\\n' > {drop_in}")
+        worker.host.check_output("systemctl daemon-reload")
+        worker.systemctl("restart", "--no-block")
+        wait_until(lambda worker=worker: worker.show("NRestarts") != "0")
+    done = apply()
+    for worker in mains:
+        worker.host.check_output("rm -r /run/systemd/system/prefect-worker@*.d && systemctl daemon-reload")
+        worker.systemctl("restart")
+    assert done.failed
+    for worker in mains:
+        assert f"{worker.unit} did not get to polling its work pool" in done.text
+        assert "NAMESPACE" in done.text
+
+
+def test_what_changed_is_restarted_and_what_is_gone_is_removed(apply, prefect, etls, mains, dockers):
     before = {worker: worker.pid for worker in mains}
     only = {"health_check_port": 4250, "secrets": {"TOKEN": "made-up s3cret, another"}}
     # A run that is interrupted between writing and restarting is made good by the next one, which finds nothing to write.

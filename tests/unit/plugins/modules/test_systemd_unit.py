@@ -13,11 +13,20 @@ from ansible_collections.selfhost.prefect.plugins.modules.systemd_unit import ma
 CONTENT = "[Service]\nExecStart=/bin/true\n"
 
 
+def systemctl(folder, monkeypatch, state):
+    """Have systemctl say that the service is in a state."""
+    program = folder / "systemctl"
+    program.write_text(f'#!/bin/sh\n[ "$*" = "is-active example.service" ] && echo {state}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     """Folders of units and of running ones. Gives a function that writes a file at a second of its own."""
     monkeypatch.setattr(systemd_unit, "UNITS", str(tmp_path))
     monkeypatch.setattr(systemd_unit, "INVOCATIONS", str(tmp_path))
+    systemctl(tmp_path, monkeypatch, "active")
 
     def write(name, second, link=False):
         path = tmp_path / name
@@ -80,6 +89,20 @@ def test_a_drop_in_is_one_of_its_service(host, run, tmp_path):
     assert (tmp_path / "example.service.d/some.conf").read_text() == CONTENT
     host("invocation:example.service", 10, link=True)
     assert run(name="example.service.d/some.conf")["stale"] is True
+
+
+@pytest.mark.parametrize("since", [0, 10])
+def test_a_service_that_does_not_get_to_running_is_stale(host, run, tmp_path, monkeypatch, since):
+    """It has no invocation while systemd waits before the next try."""
+    systemctl(tmp_path, monkeypatch, "activating")
+    if since:
+        host("invocation:example.service", since, link=True)
+    # There is nothing to start before it is written.
+    assert run()["stale"] is False
+    host("example.service", 9)
+    assert run(check_mode=True)["stale"] is True
+    done = run()
+    assert (done["changed"], done["stale"]) == (False, True)
 
 
 def test_what_cannot_be_written_is_told(host, run):
