@@ -118,18 +118,30 @@ def test_what_changed_is_restarted_and_what_is_gone_is_removed(apply, prefect, e
     assert not done.failed, done.output
     assert not any(secret in done.output for secret in SECRETS)
     assert all(worker.pid != before[worker] for worker in mains)
-    for host, etl in zip(hosts, etls):
+    for etl in etls:
         assert etl.show("ActiveState") == "inactive"
-        assert host.check_output("find /etc /opt/prefect -maxdepth 4 -name '*etl*'") == ""
+        assert etl.host.check_output("find /etc /opt/prefect -maxdepth 4 -name '*etl*'") == ""
 
     before = {worker: worker.pid for worker in mains}
-    done = apply(prefect_worker_workers=[only, {"name": "second"}])
+    for worker in dockers:
+        worker.host.check_output("groupadd --system docker")
+    # Of the same name on both hosts, but of different pools.
+    done = apply(prefect_worker_workers=[only, {"name": "second", "pool": "containers {{ container_debian }}", "type": "docker"}])
     assert not done.failed, done.output
     assert {worker: worker.pid for worker in mains} == before
+    for worker in dockers:
+        assert worker.is_running()
+        assert prefect.is_online(worker)
+        have_the_extra = worker.host.check_output("ls -d /opt/prefect/worker*/lib/python3*/site-packages/prefect_docker").split()
+        assert [folder.split("/")[3] for folder in have_the_extra] == ["worker-second"]
+        assert worker.host.group("docker").gid in map(int, worker.host.check_output(f"grep ^Groups: /proc/{worker.pid}/status").split()[1:])
+        worker.systemctl("stop")
+        assert (worker.show("ActiveState"), worker.show("Result")) == ("inactive", "success")
 
     assert not apply().failed
     assert all(worker.pid != before[worker] for worker in mains)
-    for host in hosts:
-        assert not host.file("/etc/prefect/worker/second.env").exists
+    for worker in dockers:
+        assert not worker.host.file("/etc/prefect/worker/second.env").exists
+        worker.host.check_output("groupdel docker")
     for worker in etls:
         prefect.times(prefect.run(worker, "look"))
