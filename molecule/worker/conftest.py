@@ -149,7 +149,11 @@ def mains(hosts):
     return [Worker(host, f"molecule-worker-{debian}", "default") for host, debian in zip(hosts, (12, 13))]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def dockers(hosts):
-    """Workers that only the tests of changes make. They need Docker's engine for a flow run alone."""
-    return [Worker(host, "second", f"containers {debian}") for host, debian in zip(hosts, (12, 13))]
+    """Workers that a test of changes makes. They need Docker's group, and its engine for a flow run alone."""
+    for host in hosts:
+        host.check_output("groupadd --system docker")
+    yield [Worker(host, "second", f"containers {debian}") for host, debian in zip(hosts, (12, 13))]
+    for host in hosts:
+        host.check_output("groupdel docker")
