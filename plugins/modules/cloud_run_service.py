@@ -229,10 +229,10 @@ EXAMPLES = r"""
     image: nginx:1.28-alpine
     secret_volumes:
       - name: nginx
-        mount_path: /etc/nginx/conf.d
+        mount_path: /etc/nginx
         secret: prefect-nginx
         items:
-          - {path: default.conf, version: "3"}
+          - {path: nginx.conf, version: "3"}
     startup_probe: {path: /api/health, timeout_seconds: 5, failure_threshold: 18}
     liveness_probe: {path: /nginx-health, period_seconds: 30, timeout_seconds: 5}
     min_instance_count: 1

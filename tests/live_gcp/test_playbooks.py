@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import json
+import os
 import re
 import typing as t
 from pathlib import Path
@@ -143,17 +144,20 @@ def test_from_no_project_to_hosts_in_one_run(cloud, controller: Controller, inve
     assert re.findall(r"[0-9a-f]{64}", again.text)[0] == said[0][2]
 
 
-def test_the_first_day_of_a_project(cloud, site) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file belongs to root")
+def test_the_first_day_of_a_project(cloud, controller: Controller, site) -> None:
     cloud.enabled.clear()
     # What docs/google-cloud.md has people enable.
     cloud.enabled.update(serviceusage=True, compute=True)
     cloud.spreading_calls = 1
-    everything = {"prefect_server_database_host": "", "nginx_proxy_backend": "cloud_run"}
+    file = controller.home / "cloudsql-ca.pem"
+    everything = {"prefect_server_database_host": "", "nginx_proxy_backend": "cloud_run", "cloudsql_server_ca_file": str(file)}
     dry = site("--check", **everything)
     assert dry.ok, dry.output
     assert cloud.writes() == []
     done = site(**everything)
     assert done.ok, done.output
+    assert file.exists()
 
 
 def test_what_a_second_run_asks(cloud, controller: Controller, inventory: Path) -> None:
@@ -295,8 +299,9 @@ def test_another_port(cloud, inventory: Path, site) -> None:
     assert rule["allowed"] == [{"IPProtocol": "tcp", "ports": ["8080"]}]
 
 
-def test_a_bad_auth_string_is_never_kept(cloud, site) -> None:
-    refused = site(prefect_auth_string="x")
+@pytest.mark.parametrize("auth_string", ["x", ""])
+def test_a_bad_auth_string_is_never_kept(cloud, site, auth_string: str) -> None:
+    refused = site(prefect_auth_string=auth_string)
     assert not refused.ok
     assert "prefect_auth_string cannot be used" in refused.text
     assert cloud.writes() == []
