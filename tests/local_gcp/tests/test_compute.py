@@ -215,7 +215,7 @@ def test_a_machine(compute: t.Any, google: Google) -> None:
 def test_a_machine_that_is_being_made(compute: t.Any, google: Google, cloud: LocalCloud) -> None:
     cloud.operation_seconds = 60
     insert(compute).execute()
-    found = [get(compute) for _ in range(3)]
+    found = [get(compute) for _try in range(3)]
     assert [one["status"] for one in found] == ["PROVISIONING", "STAGING", "STAGING"]
     assert [one["networkInterfaces"][0].get("networkIP") for one in found] == [None, "10.10.0.2", "10.10.0.2"]
     assert compute.instances().list(project=PROJECT, zone=ZONE, filter="status = RUNNING").execute().get("items", []) == []
