@@ -7,7 +7,6 @@ import re
 import subprocess
 
 import pytest
-import testinfra
 
 testinfra_hosts = ["ansible://prefect_server"]
 
@@ -33,7 +32,7 @@ def test_a_run_with_all_its_output_verifies_and_shows_no_secret(auth_string):
     assert run.returncode == 0, output
     assert re.search(r"Prefect \S+ works at http://molecule-site-proxy$", output, re.MULTILINE)
     assert "Log in:    with what /etc/prefect/server/auth_string holds on molecule-site-server" in output
-    assert "Workers:   molecule-site-worker-12, molecule-site-worker-13" in output
+    assert re.search(r"Workers:   molecule-site-worker-1[23], molecule-site-worker-1[23]$", output, re.MULTILINE)
     assert re.search(r"Flow run:  Completed in [\d.]+ s in the pool default", output)
     assert "Changed:   nothing that runs" in output
     assert "Service | Write the unit" in output
@@ -42,15 +41,10 @@ def test_a_run_with_all_its_output_verifies_and_shows_no_secret(auth_string):
     assert "made-up%20p%40ss" not in output
 
 
-def test_a_worker_that_is_missing_fails_the_verification(host):
-    worker = testinfra.get_host("ansible://molecule-site-worker-12", ansible_inventory=host.backend.ansible_inventory)
-    worker.check_output("systemctl stop prefect-worker@molecule-site-worker-12")
-    try:
-        run = play("playbooks/verify.yml", "--extra-vars=prefect_verify_timeout=3")
-    finally:
-        worker.check_output("systemctl start prefect-worker@molecule-site-worker-12")
+def test_a_worker_that_is_missing_fails_the_verification():
+    run = play("playbooks/verify.yml", '--extra-vars={"prefect_verify_timeout": 3, "prefect_worker_workers": [{"name": "gone"}]}')
     assert run.returncode != 0
-    assert re.search(r"workers default failed: .*molecule-site-worker-12", run.stdout)
+    assert re.search(r"workers default failed: .*\bgone\b", run.stdout)
 
 
 def test_what_is_refused_on_one_host_is_done_on_none():
