@@ -7,9 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_facts
-short_description: Tell what roles refuse a host for, and which programs listen on TCP ports
+short_description: Tell what roles refuse a host for, which programs listen on TCP ports, and which accounts there are
 description:
   - Gives the distribution and the Python of the managed host as facts, in the words of M(ansible.builtin.setup).
+  - Looks up accounts, in the words of M(ansible.builtin.getent), which would be a task for each.
   - Looks up who listens on the given TCP ports, so that a role can refuse a port that another program holds before it changes anything.
   - Needs no program and no Python library on the host; it reads C(/etc/os-release) and C(/proc).
 author: selfhost.prefect contributors (!UNKNOWN)
@@ -26,6 +27,11 @@ options:
     description: The ports to look at.
     type: list
     elements: int
+    default: []
+  users:
+    description: Names of the accounts to look up.
+    type: list
+    elements: str
     default: []
 notes:
   - Without root, the programs of other users stay unknown; their ports are reported nevertheless.
@@ -68,6 +74,13 @@ ansible_facts:
         type: cpython
         version: {major: 3, micro: 2, minor: 11, releaselevel: final, serial: 0}
         version_info: [3, 11, 2, final, 0]
+    getent_passwd:
+      description: What is known of each of the O(users), V(null) of one that does not exist.
+      returned: with O(users)
+      type: dict
+      sample:
+        prefect: ["x", "998", "998", Prefect, /nonexistent, /usr/sbin/nologin]
+        missing: null
 listeners:
   description: Every socket that listens on one of the ports, by port and address. Empty when all of them are free.
   returned: success
@@ -101,6 +114,7 @@ listeners:
 """
 
 import os
+import pwd
 import re
 import socket
 import struct
@@ -142,6 +156,13 @@ def facts() -> dict[str, Any]:
             "type": sys.implementation.name,
         },
     }
+
+
+def account(user: str) -> list[str] | None:
+    try:
+        return [str(field) for field in pwd.getpwnam(user)[1:]]
+    except KeyError:
+        return None
 
 
 def listening_sockets(ports: Iterable[int]) -> Iterator[tuple[int, str, str]]:
@@ -206,10 +227,17 @@ def listeners(ports: Iterable[int]) -> list[dict[str, Any]]:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"ports": {"type": "list", "elements": "int", "default": []}},
+        argument_spec={
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "users": {"type": "list", "elements": "str", "default": []},
+        },
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, ansible_facts=facts(), listeners=listeners(module.params["ports"]))
+    found = facts()
+    # Not an empty one, which would replace what is known of others.
+    if module.params["users"]:
+        found["getent_passwd"] = {user: account(user) for user in module.params["users"]}
+    module.exit_json(changed=False, ansible_facts=found, listeners=listeners(module.params["ports"]))
 
 
 if __name__ == "__main__":

@@ -93,6 +93,13 @@ def test_the_facts_are_those_of_setup(run_module):
     assert run_module(main)["ansible_facts"]["ansible_python"] == PythonFactCollector().collect()["python"]
 
 
+def test_accounts_are_told_as_getent_does(run_module):
+    found = run_module(main, users=["root", "nobody-has-this-name"])["ansible_facts"]["getent_passwd"]
+    line = subprocess.run(["getent", "passwd", "root"], capture_output=True, text=True, check=True).stdout
+    assert found == {"root": line.strip().split(":")[1:], "nobody-has-this-name": None}
+    assert "getent_passwd" not in run_module(main)["ansible_facts"]
+
+
 def test_a_free_port_has_no_listener(run_module, listener):
     used = listener()
     with socket.socket() as other:
