@@ -44,7 +44,7 @@ live: setup ## Run the modules against real Prefect servers
 	@pytest tests/live
 
 google: setup ## Run what is for Google Cloud against a local one
-	@pytest tests/live_gcp tests/local_gcp/tests
+	@pytest --numprocesses=2 --dist=loadgroup tests/live_gcp tests/local_gcp/tests
 
 scenarios: setup ## Run the Molecule scenarios in Docker
 	@scripts/tests scenarios

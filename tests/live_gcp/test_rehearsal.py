@@ -19,6 +19,9 @@ from .conftest import ROOT
 
 PROJECT = "rehearsal-project"
 
+# tests/local_gcp has more that boot containers, which would be called the same.
+pytestmark = pytest.mark.xdist_group("containers")
+
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     variables = {**os.environ, "ANSIBLE_NOCOLOR": "1", **environment}

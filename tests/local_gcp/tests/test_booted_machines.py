@@ -21,6 +21,9 @@ import requests
 from ansible_collections.selfhost.prefect.tests.local_gcp import LocalCloud, docker
 from ansible_collections.selfhost.prefect.tests.local_gcp.machines import Machines, firewall
 
+# Whatever else boots some would have them called the same.
+pytestmark = pytest.mark.xdist_group("containers")
+
 PROJECT = "machines-test"
 REGION, ZONE = "europe-west1", "europe-west1-b"
 NETWORK = f"projects/{PROJECT}/global/networks/default"
