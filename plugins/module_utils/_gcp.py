@@ -42,6 +42,8 @@ REQUEST_TIMEOUT = 60
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 16.0)
 POLLING = (0.5, 1.0, 2.0, 4.0, 8.0)
 BUSY_PAUSE = 10.0
+# Seconds after which a person who waits is told, for what and for how long.
+PATIENCE = 30.0
 # Seconds that Google may take to tell all its servers of a new account, a role, or an API that was enabled.
 SPREADING = 120
 
@@ -181,6 +183,28 @@ def first_words(exc: Exception) -> str:
 # Talking
 
 
+def show(text: str) -> None:
+    """Show a person what goes on. A module has no means to; the action that runs it in Ansible's own process puts its own here."""
+
+
+class Wait:
+    """Sleeps between two looks at something, and says now and then that it is still waited for."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.began = self.told = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+        if time.monotonic() - self.told >= PATIENCE:
+            self.told = time.monotonic()
+            show(f"Waiting for {self.what}, {self.seconds:.0f} s so far")
+
+
 class GcpClient:
     """Requests to Google's APIs. Paths begin with the API's version, but for compute's, whose endpoint ends in it."""
 
@@ -238,15 +262,14 @@ class GcpClient:
             where = re.sub(r"^.*/(?=projects/)", "", operation["selfLink"])
         else:
             where = f"{path.partition('/')[0]}/{operation['name']}"
-        started, pauses = time.monotonic(), list(POLLING)
+        wait, pauses = Wait(where), list(POLLING)
         while not (operation.get("done") or operation.get("status") == "DONE"):
-            waited = time.monotonic() - started
-            if waited > self.timeout:
+            if wait.seconds > self.timeout:
                 raise PendingError(
                     f"{where} has not finished within {self.timeout} s, and goes on at Google",
                     "run this again, which waits for it, or set a longer timeout",
                 )
-            time.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
+            wait.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
             operation = self.request(api, "GET", where)
         error = operation.get("error") or {}
         faults = error.get("errors") or ([error] if error else [])
@@ -258,8 +281,7 @@ class GcpClient:
 
     def request(self, api: str, method: str, path: str, *, body: Json | None = None, query: Json | None = None, wait_while_busy: bool = True) -> Json:
         """Send one request, again after a passing failure, and give back the JSON of the answer."""
-        deadline = time.monotonic() + self.timeout
-        pauses = list(BACKOFF)
+        wait, pauses = Wait(""), list(BACKOFF)
         while True:
             try:
                 return self._send(api, method, path, body, query or {})
@@ -272,23 +294,26 @@ class GcpClient:
                 # What may have arrived is sent again only if it does no harm twice.
                 passing = exc.status in ((429, 503) if method == "POST" else (429, 500, 502, 503, 504)) or ("unreachable" in exc.reasons and method != "POST")
                 pause = BUSY_PAUSE if busy else pauses.pop(0) if passing and pauses else 0
-                if busy and time.monotonic() + pause > deadline:
+                if busy and wait.seconds + pause > self.timeout:
                     raise PendingError(f"another operation takes longer than {self.timeout} s ({str(exc).rstrip('.')})", "run this again later") from exc
-                if not pause or time.monotonic() + pause > deadline:
+                if not pause or wait.seconds + pause > self.timeout:
                     raise
-            time.sleep(pause)
+                wait.what = f"an answer to {method} {path} ({str(exc).rstrip('.')})"
+            wait.sleep(pause)
 
     def insist(self, attempt: t.Callable[[], Json], passes: t.Callable[[GcpError], bool]) -> Json:
         """Try again, for a while, what fails only until all of Google knows what was just made or allowed."""
-        deadline, pauses = time.monotonic() + min(SPREADING, self.timeout), list(BACKOFF)
+        wait, pauses = Wait(""), list(BACKOFF)
         while True:
             try:
                 return attempt()
             except GcpError as exc:
                 pause = pauses.pop(0) if len(pauses) > 1 else pauses[0]
-                if not passes(exc) or time.monotonic() + pause > deadline:
+                if not passes(exc) or wait.seconds + pause > min(SPREADING, self.timeout):
                     raise
-            time.sleep(pause)
+                # Why, as it may be a mistake after all.
+                wait.what = f"all of Google to know what is new ({str(exc).rstrip('.')})"
+            wait.sleep(pause)
 
     def _send(self, api: str, method: str, path: str, body: Json | None, query: Json) -> Json:
         endpoint = api_endpoint(api)
@@ -508,12 +533,12 @@ def differing(wanted: Json, before: Json) -> Json:
 
 def read_settled(resource: Resource) -> Json | None:
     """Read the object, and wait for what another run has left under way."""
-    deadline = time.monotonic() + resource.client.timeout
+    wait = Wait(f"{resource.name} to be as an earlier change will have it")
     current = resource.read()
     while current is not None and not resource.is_settled(current) and not resource.client.check_mode:
-        if time.monotonic() > deadline:
+        if wait.seconds > resource.client.timeout:
             raise PendingError(f"{resource.name} has been changing for {resource.client.timeout} s", "look at it in Google's console, or set a longer timeout")
-        time.sleep(BUSY_PAUSE)
+        wait.sleep(BUSY_PAUSE)
         current = resource.read()
     return current
 

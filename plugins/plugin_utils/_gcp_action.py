@@ -60,6 +60,7 @@ def run_here(name: str, arguments: dict[str, t.Any]) -> str:
     encoder = get_module_encoder(PROFILE, Direction.CONTROLLER_TO_MODULE)
     basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}, cls=encoder).encode()
     basic._ANSIBLE_PROFILE = PROFILE
+    _gcp.show = Display().display
     namespace, collection, module = name.split(".")
     with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
         importlib.import_module(f"ansible_collections.{namespace}.{collection}.plugins.modules.{module}").main()

@@ -284,6 +284,17 @@ def test_operations(google, client, naps, *, api, path, first, where):
         client.write(api, "POST", path, {})
 
 
+def test_a_person_who_waits_is_told_now_and_then(google, client, naps, monkeypatch):
+    shown = []
+    monkeypatch.setattr(_gcp, "show", shown.append)
+    first = {"name": "projects/p/locations/r/operations/op"}
+    google.api.routes["POST /v2/projects/p/locations/r/services"] = (200, first)
+    google.api.routes["GET /v2/projects/p/locations/r/operations/op"] = [(200, first)] * 12 + [(200, {**first, "done": True})]
+    client.write("run", "POST", "v2/projects/p/locations/r/services", {})
+    assert naps == [0.5, 1, 2, 4] + [8] * 9
+    assert shown == [f"Waiting for v2/projects/p/locations/r/operations/op, {seconds} s so far" for seconds in (32, 64)]
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -766,7 +777,7 @@ def test_somebody_else_changes_the_policy_meanwhile(google, client, policy, naps
         converge_members(client, "cloudresourcemanager", POLICY_PATH, ["roles/owner"], **arguments)
 
 
-def test_an_account_that_iam_does_not_know_yet(google, client, policy, naps):
+def test_an_account_that_iam_does_not_know_yet(google, client, policy, naps, monkeypatch):
     write = google.api.routes[f"POST /{POLICY_PATH}:setIamPolicy"]
     unknown = (400, {"error": {"code": 400, "message": "Service account a@b.c does not exist.", "status": "INVALID_ARGUMENT"}})
     arguments = {"members": ["serviceAccount:a@b.c"], "state": "present"}
@@ -777,8 +788,12 @@ def test_an_account_that_iam_does_not_know_yet(google, client, policy, naps):
 
     naps.clear()
     google.api.routes[f"POST /{POLICY_PATH}:setIamPolicy"] = unknown
+    shown = []
+    monkeypatch.setattr(_gcp, "show", shown.append)
     with pytest.raises(GcpError, match=r"a@b.c does not exist: create it first, or correct its name\.$"):
         converge_members(client, "cloudresourcemanager", POLICY_PATH, ["roles/editor"], **arguments)
+    # It may be a mistake after all.
+    assert "a@b.c does not exist" in shown[0]
     assert (naps[:6], 100 < sum(naps) <= 120) == ([1, 2, 4, 8, 16, 16], True)
     # Not longer than the task says.
     naps.clear()

@@ -57,6 +57,7 @@ def test_it_runs_as_usual_where_the_libraries_are_missing(action, monkeypatch):
 def test_what_the_module_says_is_taken(action, monkeypatch, capsys):
     for name in ("_ANSIBLE_ARGS", "_ANSIBLE_PROFILE"):
         monkeypatch.setattr(basic, name, None)
+    monkeypatch.setattr(_gcp, "show", None)
     name, arguments = "selfhost.prefect.project_services", {"project": "My Project", "services": ["sqladmin.googleapis.com"]}
     action._play_context = SimpleNamespace(remote_addr="localhost")
     vars(action._task).update(action=name, resolved_action=name, args=arguments)
@@ -66,3 +67,6 @@ def test_what_the_module_says_is_taken(action, monkeypatch, capsys):
     assert said["msg"].startswith("project is 'My Project', which is no project ID")
     assert arguments == {"project": "My Project", "services": ["sqladmin.googleapis.com"]}
     assert capsys.readouterr().out == ""
+    # Whoever waits for Google is told so by Ansible's own means.
+    _gcp.show("Waiting for an operation, 30 s so far")
+    assert capsys.readouterr().out == "Waiting for an operation, 30 s so far\n"
