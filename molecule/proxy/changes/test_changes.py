@@ -152,10 +152,13 @@ def test_a_run_that_was_interrupted_before_it_reloaded_is_finished(apply, proxie
         proxy.host.check_output(f"cp {site} /root/wanted && sed -i 's/ok.n\"/old\"/' {site} && systemctl reload nginx && sleep 1 && cp /root/wanted {site}")
         proxy.host.check_output("rm -f /etc/systemd/system/nginx.service.d/prefect.conf && systemctl daemon-reload")
         assert proxy.fetch("/nginx-health").body == b"old"
+    assert apply("--check").changed
+    assert all(proxy.fetch("/nginx-health").body == b"old" for proxy in proxies)
     assert not apply().failed
     for proxy in proxies:
         assert proxy.fetch("/nginx-health").body == b"ok\n"
         assert "nginx.service.d/prefect.conf" in proxy.host.check_output("systemctl show --property DropInPaths nginx")
+    assert not apply().changed
 
 
 def test_nginx_survives_a_server_that_is_down(proxies, server):
