@@ -37,8 +37,8 @@ def environments(host):
 
 
 def python(host, link, code):
-    """What the code prints in an environment, run as the service's user."""
-    return json.loads(host.check_output(shlex.join(["runuser", "-u", "prefect", "--", f"/opt/prefect/{link}/bin/python", "-c", code])))
+    """What the code prints in an environment, run as the service's user, from where that user may read."""
+    return json.loads(host.check_output("cd / && " + shlex.join(["runuser", "-u", "prefect", "--", f"/opt/prefect/{link}/bin/python", "-c", code])))
 
 
 def test_links_are_switched_to_finished_environments(host, environments):
