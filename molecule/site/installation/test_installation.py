@@ -1,4 +1,4 @@
-"""What only a whole installation shows: the way from the proxy to the workers, and that a rollout says no secret."""
+"""What only a whole installation shows, once it has been rebooted: the way from the proxy to the workers, and that a rollout says no secret."""
 
 from __future__ import annotations
 
