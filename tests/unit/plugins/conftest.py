@@ -17,6 +17,11 @@ from urllib.parse import parse_qs, unquote
 import pytest
 from ansible_collections.selfhost.prefect.tests.certificate import make_certificate
 from ansible_collections.selfhost.prefect.tests.run_module import run_module
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more of what else the machine does.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 class FakeApi:

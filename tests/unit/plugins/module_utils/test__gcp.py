@@ -29,7 +29,7 @@ from ansible_collections.selfhost.prefect.plugins.module_utils._gcp import (
 )
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import HealthCheck, assume, settings
+from hypothesis import assume
 from hypothesis import given as hypothesis_given
 from hypothesis import strategies as st
 
@@ -667,7 +667,6 @@ class Server:
         raise AssertionError
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @hypothesis_given(wanted=st.none() | trees, there=st.none() | trees)
 def test_apply_settles_and_check_mode_predicts_it(wanted, there):
     server = Server(None if there is None else kept(there))
@@ -683,7 +682,6 @@ def test_apply_settles_and_check_mode_predicts_it(wanted, there):
     assert again["diff"]["before"] == again["diff"]["after"]
 
 
-@settings(deadline=None)
 @hypothesis_given(wanted=trees, values=st.one_of(st.tuples(kind, kind) for kind in kinds))
 def test_each_drift_is_seen(wanted, values):
     old, new = values
