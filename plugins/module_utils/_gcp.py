@@ -190,19 +190,18 @@ def show(text: str) -> None:
 class Wait:
     """Sleeps between two looks at something, and says now and then that it is still waited for."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self) -> None:
         self.began = self.told = time.monotonic()
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, what: str) -> None:
         time.sleep(seconds)
         if time.monotonic() - self.told >= PATIENCE:
             self.told = time.monotonic()
-            show(f"Waiting for {self.what}, {self.seconds:.0f} s so far")
+            show(f"Waiting for {what}, {self.seconds:.0f} s so far")
 
 
 class GcpClient:
@@ -262,14 +261,14 @@ class GcpClient:
             where = re.sub(r"^.*/(?=projects/)", "", operation["selfLink"])
         else:
             where = f"{path.partition('/')[0]}/{operation['name']}"
-        wait, pauses = Wait(where), list(POLLING)
+        wait, pauses = Wait(), list(POLLING)
         while not (operation.get("done") or operation.get("status") == "DONE"):
             if wait.seconds > self.timeout:
                 raise PendingError(
                     f"{where} has not finished within {self.timeout} s, and goes on at Google",
                     "run this again, which waits for it, or set a longer timeout",
                 )
-            wait.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
+            wait.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0], where)
             operation = self.request(api, "GET", where)
         error = operation.get("error") or {}
         faults = error.get("errors") or ([error] if error else [])
@@ -281,7 +280,7 @@ class GcpClient:
 
     def request(self, api: str, method: str, path: str, *, body: Json | None = None, query: Json | None = None, wait_while_busy: bool = True) -> Json:
         """Send one request, again after a passing failure, and give back the JSON of the answer."""
-        wait, pauses = Wait(""), list(BACKOFF)
+        wait, pauses = Wait(), list(BACKOFF)
         while True:
             try:
                 return self._send(api, method, path, body, query or {})
@@ -298,12 +297,12 @@ class GcpClient:
                     raise PendingError(f"another operation takes longer than {self.timeout} s ({str(exc).rstrip('.')})", "run this again later") from exc
                 if not pause or wait.seconds + pause > self.timeout:
                     raise
-                wait.what = f"an answer to {method} {path} ({str(exc).rstrip('.')})"
-            wait.sleep(pause)
+                why = str(exc).rstrip(".")
+            wait.sleep(pause, f"an answer to {method} {path} ({why})")
 
     def insist(self, attempt: t.Callable[[], Json], passes: t.Callable[[GcpError], bool]) -> Json:
         """Try again, for a while, what fails only until all of Google knows what was just made or allowed."""
-        wait, pauses = Wait(""), list(BACKOFF)
+        wait, pauses = Wait(), list(BACKOFF)
         while True:
             try:
                 return attempt()
@@ -311,9 +310,9 @@ class GcpClient:
                 pause = pauses.pop(0) if len(pauses) > 1 else pauses[0]
                 if not passes(exc) or wait.seconds + pause > min(SPREADING, self.timeout):
                     raise
-                # Why, as it may be a mistake after all.
-                wait.what = f"all of Google to know what is new ({str(exc).rstrip('.')})"
-            wait.sleep(pause)
+                why = str(exc).rstrip(".")
+            # Why, as it may be a mistake after all.
+            wait.sleep(pause, f"all of Google to know what is new ({why})")
 
     def _send(self, api: str, method: str, path: str, body: Json | None, query: Json) -> Json:
         endpoint = api_endpoint(api)
@@ -533,12 +532,12 @@ def differing(wanted: Json, before: Json) -> Json:
 
 def read_settled(resource: Resource) -> Json | None:
     """Read the object, and wait for what another run has left under way."""
-    wait = Wait(f"{resource.name} to be as an earlier change will have it")
+    wait = Wait()
     current = resource.read()
     while current is not None and not resource.is_settled(current) and not resource.client.check_mode:
         if wait.seconds > resource.client.timeout:
             raise PendingError(f"{resource.name} has been changing for {resource.client.timeout} s", "look at it in Google's console, or set a longer timeout")
-        wait.sleep(BUSY_PAUSE)
+        wait.sleep(BUSY_PAUSE, f"{resource.name} to be as an earlier change will have it")
         current = resource.read()
     return current
 
