@@ -10,12 +10,15 @@ import json
 import typing as t
 
 import pytest
+from ansible.module_utils.common import warnings
 from ansible.module_utils.common.parameters import PASS_VARS
 from ansible.module_utils.testing import patch_module_args
 
 
 def run_module(main: t.Callable[[], None], check_mode: bool = False, **arguments: t.Any) -> dict[str, t.Any]:
     """Run a module's main() in this process, and give what it prints; "_output" is that as text."""
+    # They are kept for as long as a process lives, which is that of one module elsewhere.
+    warnings._global_warnings.clear()
     output = io.StringIO()
     given = {**arguments, "_ansible_check_mode": check_mode}
     if "inject_invocation" in PASS_VARS:
