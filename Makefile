@@ -2,8 +2,8 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# With it, which images of Python for containers set, each start of Ansible, pytest or Molecule would compile its code anew.
-unexport PYTHONDONTWRITEBYTECODE
+# Images of Python for containers set them. Each start of Ansible, pytest or Molecule would compile its code anew, and each module be read byte by byte.
+unexport PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
 
 .PHONY: help setup demo demo-down demo-auth rehearse rehearse-down test lint sanity units live google scenarios bench docs lock clean
 

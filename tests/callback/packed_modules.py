@@ -7,6 +7,8 @@ Lets one run of Ansible send the modules that another one has packed.
 
 To pack a module, Ansible reads all that it imports, and for each run anew: a third of what a run costs the controller. scripts/tests makes a folder
 for its hundreds of runs, which all have the same modules, and takes it away at the end. Ansible's own lock, a file beside each, keeps runs side by side apart.
+
+And to those that run on this machine it hands no PYTHONUNBUFFERED, which scripts/tests sets for the logs: Python would read them byte by byte.
 """
 
 from __future__ import annotations
@@ -35,3 +37,4 @@ class CallbackModule(CallbackBase):
         super().__init__()
         # As ansible.executor.module_common calls it. Under another name it would be of no use and do no harm.
         Path(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache").symlink_to(os.environ["PACKED_MODULES"])
+        os.environ.pop("PYTHONUNBUFFERED", None)

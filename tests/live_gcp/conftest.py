@@ -52,8 +52,7 @@ class Controller:
             "GCP_ACCESS_TOKEN": "a-token",
             "HOME": str(home),
         }
-        # Unbuffered, Python would read each module that it is given byte by byte.
-        for name in ("HTTP_PROXY", "http_proxy", "PYTHONPATH", "PYTHONUNBUFFERED"):
+        for name in ("HTTP_PROXY", "http_proxy", "PYTHONPATH"):
             self.environment.pop(name, None)
 
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
