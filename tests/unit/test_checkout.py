@@ -126,6 +126,16 @@ def test_the_demo_refuses_a_port_that_is_taken(machine):
     assert f"port {port} of 127.0.0.1 is taken: set DEMO_PORT to a free one, for example DEMO_PORT={port + 1} make demo." in result.stderr
 
 
+@pytest.mark.parametrize(("given", "port"), [({}, "8080"), ({"DEMO_PORT": ""}, "8080"), ({"DEMO_PORT": "81"}, "81")])
+def test_the_demo_is_where_it_says(given, port):
+    """Its inventory reads the port as its script does."""
+    variables = "{{ prefect_public_url }} {{ container_published_ports | first }}"
+    command = [sys.executable, "-m", "ansible", "adhoc", "--inventory", str(ROOT / "inventory/demo"), "--module-name", "ansible.builtin.debug"]
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **given}
+    run = subprocess.run([*command, "--args", f"msg='{variables}'", "proxy"], env=environment, capture_output=True, text=True, check=False)
+    assert f"http://127.0.0.1:{port} 127.0.0.1:{port}:80" in run.stdout, run.stdout + run.stderr
+
+
 @pytest.mark.parametrize("failing", ["playbooks/postgresql.yml", "site.yml"])
 def test_the_demo_is_complete_when_both_of_its_halves_are(machine, failing):
     machine.has("docker", '[ "$1" != image ] || sha256sum <scripts/base-image | cut --characters=1-16')
