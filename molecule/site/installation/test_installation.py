@@ -27,3 +27,9 @@ def test_a_run_with_all_its_output_verifies_and_shows_no_secret(play, auth_strin
     assert auth_string.partition(":")[2] not in output
     assert "made-up p@ss" not in output
     assert "made-up%20p%40ss" not in output
+
+
+def test_a_second_run_leaves_the_database_alone(play):
+    run = play("playbooks/postgresql.yml")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.findall(r"^(\S+) .* changed=0 ", run.stdout, re.MULTILINE) == ["molecule-site-database", "molecule-site-server"], run.stdout

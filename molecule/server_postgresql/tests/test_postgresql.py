@@ -17,6 +17,11 @@ with psycopg2.connect(**json.loads(sys.argv[1])) as connection, connection.curso
 """
 
 
+@pytest.fixture(autouse=True)
+def ready():
+    """No server is on this host."""
+
+
 @pytest.fixture
 def query(host):
     """Runs one query as another host would: through the network, with the certificate checked."""

@@ -1,0 +1,1 @@
+../../server_postgresql/tests/test_postgresql.py
